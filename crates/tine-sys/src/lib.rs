@@ -1,0 +1,17 @@
+//! Safe wrappers over the Linux interfaces Tine uses.
+//!
+//! The only crate with `unsafe` code. An errno becomes meaning at the bottom: every error carries the operation
+//! and the object it was done to. Never prints, never reads the environment.
+
+pub mod btrfs;
+pub mod error;
+pub mod fdpass;
+pub mod lock;
+pub mod loopdev;
+pub mod mountpoint;
+pub mod namespace;
+pub mod process;
+pub mod terminal;
+pub mod tree;
+
+pub use error::{SysError, SysResult};
