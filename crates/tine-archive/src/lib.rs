@@ -1,1 +1,23 @@
-//! (crate documentation)
+//! Tar archives in and out of untrusted trees.
+//!
+//! Reads plain, gzip, zstd and xz tars from anyone (ustar, GNU and PAX) into a [`tine_sys::tree::Tree`] and writes
+//! trees as PAX tars. Nothing outside the tree is ever touched, every size is bounded, and a refused archive is
+//! refused with the name of the member at fault. What was extracted before that stays: the caller drops it.
+#![forbid(unsafe_code)]
+
+mod architecture;
+mod decompress;
+mod entry;
+mod error;
+mod extract;
+mod pax;
+mod policy;
+mod reader;
+mod sparse;
+mod write;
+
+pub use architecture::check_architecture;
+pub use error::ArchiveError;
+pub use extract::{ExtractStats, extract};
+pub use policy::{Limits, Ownership, Policy};
+pub use write::{WriteStats, write};

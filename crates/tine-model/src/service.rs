@@ -18,8 +18,8 @@ use crate::{
 };
 use std::io::{Read, Write};
 
-/// Every verb of Tine.
-pub trait Service {
+/// Every verb of Tine. Methods may be called from several threads at once.
+pub trait Service: Sync {
     /// Makes the pool, or makes sure that the one there is mounted.
     fn init(&self, request: &InitRequest, reporter: &dyn Reporter) -> Result<PoolInfo>;
     /// Stops every box and unmounts the pool.

@@ -1,1 +1,31 @@
-//! (crate documentation)
+//! Bases, boxes, snapshots and volumes as directories and subvolumes of one btrfs file system.
+//!
+//! The file system is the database: a thing exists when its directory does. Everything is made in `tmp/` and appears
+//! by one rename, so a name is taken or free by the kernel's word, and whatever a killed process leaves in `tmp/`
+//! is garbage. Knows nothing of running machines: callers stop a box before they change its root.
+#![forbid(unsafe_code)]
+
+mod bases;
+mod boxes;
+mod check;
+pub mod diff;
+mod document;
+mod error;
+mod gc;
+mod layout;
+mod pool;
+mod root;
+mod snapshots;
+mod staging;
+mod volumes;
+
+pub use bases::{BaseStage, DeletePlan as BaseDeletePlan};
+pub use boxes::{BoxMeta, BoxRecord, LockedBox, RootOrigin};
+pub use error::{Result, StoreError};
+pub use gc::Garbage;
+pub use layout::SharedDirs;
+pub use pool::{ExclusivePool, Pool, PoolInit};
+pub use root::measure::{TreeSize, logical_size, tree_size};
+pub use root::{prepare_mount_point, standard_mount_points};
+pub use snapshots::{Restored, RootView, SnapshotRecord, plan_prune};
+pub use staging::Staging;

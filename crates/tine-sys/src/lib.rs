@@ -6,6 +6,7 @@
 pub mod btrfs;
 pub mod error;
 pub mod fdpass;
+pub mod inode;
 pub mod lock;
 pub mod loopdev;
 pub mod mountpoint;

@@ -1,0 +1,36 @@
+//! The life of a box's monitor process: the machine layer runs the box; when it has ended, a box that was made with
+//! `--rm` is deleted.
+
+use crate::{EngineConfig, LocalEngine, ops};
+use std::{path::PathBuf, time::Duration};
+use tine_model::{BoxRef, BoxStatus, ProjectName};
+
+/// A stop holds the box while it waits for this process to end its box, so this may have to wait for it.
+const DELETE_WAIT: Duration = Duration::from_secs(60);
+
+/// The hidden entry of the executable: `__monitor ROOT PROJECT:BOX`. Returns the exit code.
+#[must_use]
+pub fn monitor_main(args: &[String]) -> u8 {
+    let ran = tine_machine::monitor::run();
+    if let [root, name] = args
+        && let Ok(name) = BoxRef::parse(name, &ProjectName::default_project())
+    {
+        let mut config = EngineConfig::new(PathBuf::from(root));
+        config.wait = DELETE_WAIT;
+        delete_if_wanted(&LocalEngine::new(config), &name);
+    }
+    u8::from(ran.is_err())
+}
+
+/// There is nobody to tell of a failure: the box is then still listed, and `gc` removes it.
+fn delete_if_wanted(engine: &LocalEngine, name: &BoxRef) {
+    let Ok(pool) = engine.pool() else { return };
+    if !pool.box_meta(name).is_ok_and(|meta| meta.settings.remove_on_stop) {
+        return;
+    }
+    let Ok(locked) = engine.lock(&pool, name) else { return };
+    // a restore has started it again meanwhile
+    if ops::status(&pool, name).is_ok_and(|status| status == BoxStatus::Stopped) {
+        let _ = locked.delete();
+    }
+}

@@ -1,0 +1,172 @@
+//! `trait Service`, each method handing over to its verb.
+
+use super::{
+    base_build, base_export, base_import, base_install, base_save, check, copy, create, delete, detach, diff, exec, gc,
+    info, init, logs, pause, rename, snapshot_create, snapshot_restore, start, status, stop, update,
+};
+use crate::{LocalEngine, doctor};
+use std::io::{Read, Write};
+use tine_model::{
+    BaseAlias, BaseInfo, BaseRef, BaseSummary, BoxInfo, BoxName, BoxPath, BoxRef, BoxStatus, BoxSummary, BuildBase,
+    CheckReport, CheckRequest, CreateBox, CreateSnapshot, DeleteBase, DeleteBaseReport, DeleteBoxReport, DetachReport,
+    DiffFile, DiffFileRequest, DiffStatus, DiffStatusRequest, DiskUsage, DoctorReport, Error, ErrorCode, ExecOutcome,
+    ExecRequest, ExecStreams, GcReport, ImportBase, InitRequest, InstallBase, ListBoxes, LogsRequest, PathKind,
+    PoolInfo, ProcessInfo, ProjectName, PruneReport, PruneSnapshots, Reporter, RestoreReport, RestoreSnapshot, Result,
+    SaveBase, Service, Sha256Digest, SnapshotInfo, SnapshotName, StopBox, UpdateBox, UpdateReport, VolumeInfo,
+    VolumeRef, WrittenBase,
+};
+
+impl Service for LocalEngine {
+    fn init(&self, request: &InitRequest, reporter: &dyn Reporter) -> Result<PoolInfo> {
+        init::run(self, request, reporter)
+    }
+    fn detach(&self, reporter: &dyn Reporter) -> Result<DetachReport> {
+        detach::run(self, reporter)
+    }
+    fn doctor(&self) -> Result<DoctorReport> {
+        Ok(doctor::run(self))
+    }
+    fn disk_usage(&self, reporter: &dyn Reporter) -> Result<DiskUsage> {
+        Ok(self.pool()?.disk_usage(reporter)?)
+    }
+    fn gc(&self, dry_run: bool, reporter: &dyn Reporter) -> Result<GcReport> {
+        gc::run(self, dry_run, reporter)
+    }
+    fn check(&self, request: &CheckRequest, reporter: &dyn Reporter) -> Result<CheckReport> {
+        check::run(self, request, reporter)
+    }
+
+    fn list_bases(&self) -> Result<Vec<BaseSummary>> {
+        Ok(self.pool()?.list_bases()?)
+    }
+    fn base_info(&self, name: &BaseAlias, tag: Option<&Sha256Digest>) -> Result<BaseInfo> {
+        Ok(self.pool()?.base_info(name, tag)?)
+    }
+    fn import_base(&self, request: &ImportBase, tar: &mut (dyn Read + Send), reporter: &dyn Reporter) -> Result<WrittenBase> {
+        base_import::run(self, request, tar, reporter)
+    }
+    fn export_base(&self, base: &BaseRef, out: &mut dyn Write, reporter: &dyn Reporter) -> Result<()> {
+        base_export::run(self, base, out, reporter)
+    }
+    fn save_base(&self, request: &SaveBase, reporter: &dyn Reporter) -> Result<WrittenBase> {
+        base_save::run(self, request, reporter)
+    }
+    fn build_base(&self, request: &BuildBase, reporter: &dyn Reporter) -> Result<WrittenBase> {
+        base_build::run(self, request, reporter)
+    }
+    fn install_base(&self, request: &InstallBase, reporter: &dyn Reporter) -> Result<WrittenBase> {
+        base_install::run(self, request, reporter)
+    }
+    fn delete_base(&self, request: &DeleteBase, dry_run: bool) -> Result<DeleteBaseReport> {
+        delete::base(self, request, dry_run)
+    }
+
+    fn create_box(&self, request: &CreateBox, reporter: &dyn Reporter) -> Result<BoxInfo> {
+        create::run(self, request, reporter)
+    }
+    fn list_boxes(&self, request: &ListBoxes) -> Result<Vec<BoxSummary>> {
+        info::list(self, request)
+    }
+    fn box_info(&self, name: &BoxRef) -> Result<BoxInfo> {
+        info::run(&self.pool()?, name)
+    }
+    fn start_box(&self, name: &BoxRef) -> Result<BoxInfo> {
+        start::run(self, name)
+    }
+    fn stop_box(&self, name: &BoxRef, request: &StopBox) -> Result<()> {
+        stop::run(self, name, request)
+    }
+    fn pause_box(&self, name: &BoxRef) -> Result<()> {
+        pause::pause(self, name)
+    }
+    fn resume_box(&self, name: &BoxRef) -> Result<()> {
+        pause::resume(self, name)
+    }
+    fn rename_box(&self, name: &BoxRef, new_name: &BoxName) -> Result<BoxInfo> {
+        rename::run(self, name, new_name)
+    }
+    fn delete_box(&self, name: &BoxRef, dry_run: bool) -> Result<DeleteBoxReport> {
+        delete::run(self, name, dry_run)
+    }
+    fn update_box(&self, name: &BoxRef, request: &UpdateBox) -> Result<UpdateReport> {
+        update::run(self, name, request)
+    }
+    fn exec(&self, name: &BoxRef, request: &ExecRequest, streams: ExecStreams) -> Result<ExecOutcome> {
+        exec::run(self, name, request, streams)
+    }
+    fn processes(&self, name: &BoxRef) -> Result<Vec<ProcessInfo>> {
+        let pool = self.pool()?;
+        let meta = pool.box_meta(name)?;
+        if status(&pool, name)? == BoxStatus::Stopped {
+            let message = format!("box {name} is stopped and has no processes");
+            return Err(Error::new(ErrorCode::WrongState, message).hint(format!("tine start {name}")));
+        }
+        tine_machine::processes(&meta.id).map_err(|e| super::for_box(name)(e.into()))
+    }
+    fn logs(&self, name: &BoxRef, request: &LogsRequest, out: &mut dyn Write, reporter: &dyn Reporter) -> Result<()> {
+        logs::run(self, name, request, out, reporter)
+    }
+    fn stat_path(&self, path: &BoxPath) -> Result<PathKind> {
+        copy::stat(self, path)
+    }
+    fn copy_out(&self, path: &BoxPath, out: &mut dyn Write, reporter: &dyn Reporter) -> Result<()> {
+        copy::out(self, path, out, reporter)
+    }
+    fn copy_in(&self, path: &BoxPath, tar: &mut (dyn Read + Send), reporter: &dyn Reporter) -> Result<()> {
+        copy::into(self, path, tar, reporter)
+    }
+
+    fn create_snapshot(&self, name: &BoxRef, request: &CreateSnapshot, reporter: &dyn Reporter) -> Result<SnapshotInfo> {
+        snapshot_create::run(self, name, request, reporter)
+    }
+    fn list_snapshots(&self, name: &BoxRef) -> Result<Vec<SnapshotInfo>> {
+        Ok(self.pool()?.list_snapshot_infos(name)?)
+    }
+    fn snapshot_info(&self, name: &BoxRef, snapshot: &SnapshotName) -> Result<SnapshotInfo> {
+        Ok(self.pool()?.snapshot_info(name, snapshot)?)
+    }
+    fn restore_snapshot(&self, name: &BoxRef, request: &RestoreSnapshot, _: &dyn Reporter) -> Result<RestoreReport> {
+        snapshot_restore::restore(self, name, request)
+    }
+    fn undo_restore(&self, name: &BoxRef, _: &dyn Reporter) -> Result<RestoreReport> {
+        snapshot_restore::undo(self, name)
+    }
+    fn delete_snapshots(&self, name: &BoxRef, snapshots: &[SnapshotName]) -> Result<()> {
+        let pool = self.pool()?;
+        Ok(self.lock(&pool, name)?.delete_snapshots(snapshots)?)
+    }
+    fn rename_snapshot(&self, name: &BoxRef, snapshot: &SnapshotName, new_name: &SnapshotName) -> Result<SnapshotInfo> {
+        let pool = self.pool()?;
+        self.lock(&pool, name)?.rename_snapshot(snapshot, new_name)?;
+        Ok(pool.snapshot_info(name, new_name)?)
+    }
+    fn prune_snapshots(&self, name: &BoxRef, request: &PruneSnapshots) -> Result<PruneReport> {
+        let pool = self.pool()?;
+        let locked = self.lock(&pool, name)?;
+        let plan = tine_store::plan_prune(&pool.list_snapshots(name)?, request)?;
+        if !plan.dry_run {
+            locked.delete_snapshots(&plan.removed)?;
+        }
+        Ok(plan)
+    }
+
+    fn diff_status(&self, name: &BoxRef, request: &DiffStatusRequest) -> Result<DiffStatus> {
+        diff::status(self, name, request)
+    }
+    fn diff_file(&self, name: &BoxRef, request: &DiffFileRequest) -> Result<DiffFile> {
+        diff::file(self, name, request)
+    }
+
+    fn create_volume(&self, name: &VolumeRef) -> Result<VolumeInfo> {
+        Ok(self.pool()?.create_volume(name)?)
+    }
+    fn list_volumes(&self, project: Option<&ProjectName>) -> Result<Vec<VolumeInfo>> {
+        Ok(self.pool()?.list_volumes(project)?)
+    }
+    fn volume_info(&self, name: &VolumeRef) -> Result<VolumeInfo> {
+        Ok(self.pool()?.volume_info(name)?)
+    }
+    fn delete_volume(&self, name: &VolumeRef, dry_run: bool) -> Result<VolumeInfo> {
+        delete::volume(self, name, dry_run)
+    }
+}

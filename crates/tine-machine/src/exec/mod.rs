@@ -1,0 +1,225 @@
+//! Running a program in a box: the side of whoever asks.
+//!
+//! No descriptor of a host's file, device, directory or terminal goes into the box, whose root could open it anew with
+//! other rights: pipes and Unix sockets pass through, everything else is copied. The box's answers are an attacker's.
+
+mod pump;
+mod streams;
+
+use crate::{
+    control,
+    error::{MachineError, MachineResult},
+    rundir::{INIT_SOCKET, RunDir},
+    wire::{self, ExecOrder, FailReason, Filled, FrameReader, InitReply, InitRequest, MAX_REPLY},
+};
+use pump::Pump;
+use rustix::{
+    event::{PollFd, PollFlags},
+    io::Errno,
+    net::Shutdown,
+};
+use std::{
+    os::fd::{AsFd, OwnedFd},
+    path::Path,
+    sync::{Arc, Mutex, mpsc::Receiver},
+    time::{Duration, Instant},
+};
+use streams::Plan;
+use tine_model::{EnvVar, ExecEvent, ExecOutcome, ExecRequest, ExecStreams};
+use tine_sys::terminal;
+
+/// How long the init may take to be there.
+const PATIENCE: Duration = Duration::from_secs(15);
+/// What a program is told to have ended with whose box ended before it: as if by SIGKILL.
+const BOX_ENDED: u8 = 137;
+
+/// Where a program runs.
+#[derive(Debug, Clone, Copy)]
+pub struct ExecContext<'a> {
+    /// The box's run directory.
+    pub run_dir: &'a Path,
+    /// The box's own environment.
+    pub env: &'a [EnvVar],
+}
+
+/// Runs a program in a running box. Returns when the program itself has ended and everything it had written by then
+/// has been passed on; what descendants of it write later is lost unless the streams passed through. When the caller
+/// dies, the program gets SIGHUP, and SIGKILL two seconds later.
+///
+/// # Errors
+/// [`MachineError::NotRunning`], [`MachineError::Paused`], [`MachineError::Stopping`], [`MachineError::NoSuchUser`],
+/// an unusable request, or the kernel's. A program that cannot be executed is no error: it ends with 126 or 127 after
+/// saying why on its standard error.
+pub fn exec(
+    context: ExecContext<'_>,
+    request: &ExecRequest,
+    streams: ExecStreams,
+) -> MachineResult<ExecOutcome> {
+    check(request)?;
+    control::require_running(context.run_dir)?;
+    let dir = RunDir::open(context.run_dir)?;
+    let socket = control::connect(&dir, INIT_SOCKET, Instant::now() + PATIENCE)?;
+    let ExecStreams { stdin, stdout, stderr, events } = streams;
+    let plan = Plan::new(request, [stdin, Some(stdout), Some(stderr)])?;
+    let order = ExecOrder { request: request.clone(), env: context.env.to_vec(), streams: plan.kinds };
+    let passed: Vec<_> = plan.passed.iter().map(AsFd::as_fd).collect();
+    wire::send(socket.as_fd(), &InitRequest::Exec(Box::new(order)), &passed)?;
+    let shared = Arc::new(Shared { socket, master: Mutex::new(None) });
+    if !request.background {
+        forward_events(events, Arc::clone(&shared));
+    }
+    let outcome = Session::new(request, &shared, plan).run();
+    shared.close();
+    outcome
+}
+
+fn check(request: &ExecRequest) -> MachineResult<()> {
+    let bad = |text: &str| Err(MachineError::Invalid(text.to_owned()));
+    if request.argv.is_empty() {
+        return bad("no program is given");
+    }
+    if request.argv.iter().chain(&request.working_dir).any(|text| text.contains('\0')) {
+        return bad("an argument holds a NUL byte");
+    }
+    if request.background && request.tty.is_some() {
+        return bad("a background program has no terminal");
+    }
+    Ok(())
+}
+
+/// What the events' thread and the session both use.
+struct Shared {
+    socket: OwnedFd,
+    master: Mutex<Option<OwnedFd>>,
+}
+
+impl Shared {
+    /// After this the events' thread has nothing to act upon, however long it stays.
+    fn close(&self) {
+        let _ = rustix::net::shutdown(&self.socket, Shutdown::Both);
+        if let Ok(mut master) = self.master.lock() {
+            *master = None;
+        }
+    }
+
+    fn act(&self, event: ExecEvent) -> MachineResult<()> {
+        match event {
+            ExecEvent::Signal(number) => wire::send(self.socket.as_fd(), &InitRequest::Signal(number), &[]),
+            ExecEvent::Resize(size) => match self.master.lock().as_deref() {
+                Ok(Some(master)) => Ok(terminal::set_size(master.as_fd(), size.rows, size.columns)?),
+                _ => Ok(()),
+            },
+        }
+    }
+}
+
+/// Ends when the caller drops its sender or the exec is over and another event comes.
+fn forward_events(events: Receiver<ExecEvent>, shared: Arc<Shared>) {
+    std::thread::spawn(move || {
+        for event in events {
+            if shared.act(event).is_err() {
+                return;
+            }
+        }
+    });
+}
+
+/// One exec from the request to the outcome.
+struct Session<'a> {
+    request: &'a ExecRequest,
+    shared: &'a Shared,
+    reader: FrameReader,
+    pumps: Vec<Pump>,
+    /// The caller's input and output, until the terminal is there.
+    terminal: Option<(Option<OwnedFd>, OwnedFd)>,
+    started: bool,
+}
+
+impl<'a> Session<'a> {
+    fn new(request: &'a ExecRequest, shared: &'a Shared, plan: Plan) -> Self {
+        let Plan { pumps, terminal, .. } = plan;
+        Self { request, shared, reader: FrameReader::new(MAX_REPLY), pumps, terminal, started: false }
+    }
+
+    fn run(mut self) -> MachineResult<ExecOutcome> {
+        loop {
+            let (answered, ready) = self.wait()?;
+            for (pump, ready) in self.pumps.iter_mut().zip(ready) {
+                if ready {
+                    pump.step();
+                }
+            }
+            self.pumps.retain(Pump::is_open);
+            if answered && let Some(outcome) = self.hear()? {
+                return Ok(outcome);
+            }
+        }
+    }
+
+    fn wait(&self) -> MachineResult<(bool, Vec<bool>)> {
+        let mut fds = vec![PollFd::new(&self.shared.socket, PollFlags::IN)];
+        fds.extend(self.pumps.iter().filter_map(Pump::interest));
+        match rustix::event::poll(&mut fds, None) {
+            Ok(_) => {}
+            Err(Errno::INTR) => return Ok((false, Vec::new())),
+            Err(e) => return Err(MachineError::io("wait for", "program", e)),
+        }
+        let mut fired = fds.iter().map(|fd| !fd.revents().is_empty());
+        Ok((fired.next().unwrap_or(false), fired.collect()))
+    }
+
+    fn hear(&mut self) -> MachineResult<Option<ExecOutcome>> {
+        let closed = self.reader.fill(self.shared.socket.as_fd())? == Filled::Closed;
+        while let Some(reply) = self.reader.next()? {
+            if let Some(outcome) = self.take(reply)? {
+                return Ok(Some(outcome));
+            }
+        }
+        match (closed, self.started) {
+            (false, _) => Ok(None),
+            (true, true) => Ok(Some(self.finish(BOX_ENDED))),
+            (true, false) => Err(MachineError::NotRunning),
+        }
+    }
+
+    fn take(&mut self, reply: InitReply) -> MachineResult<Option<ExecOutcome>> {
+        match reply {
+            InitReply::Started { pid } if self.request.background => Ok(Some(ExecOutcome::Started { pid })),
+            InitReply::Started { .. } => {
+                self.started = true;
+                self.connect_terminal()?;
+                Ok(None)
+            }
+            InitReply::Exited { code } => Ok(Some(self.finish(code))),
+            InitReply::Failed { reason, message } => Err(match reason {
+                FailReason::NoSuchUser => MachineError::NoSuchUser(message),
+                FailReason::Stopping => MachineError::Stopping,
+                FailReason::Other => MachineError::Protocol { peer: "the box's init", reason: message },
+            }),
+        }
+    }
+
+    fn connect_terminal(&mut self) -> MachineResult<()> {
+        let Some((stdin, stdout)) = self.terminal.take() else { return Ok(()) };
+        let odd = || MachineError::Protocol { peer: "the box's init", reason: "no terminal came".to_owned() };
+        let master =
+            self.reader.take_fds().pop().filter(|fd| terminal::is_master(fd.as_fd())).ok_or_else(odd)?;
+        let copy = || master.try_clone().map_err(|e| MachineError::io("use", "terminal", e));
+        if let Some(stdin) = stdin {
+            self.pumps.push(Pump::into_terminal(stdin, copy()?)?);
+        }
+        self.pumps.push(Pump::out_of_terminal(copy()?, stdout)?);
+        if let Ok(mut shared) = self.shared.master.lock() {
+            *shared = Some(master);
+        }
+        Ok(())
+    }
+
+    /// The program has ended: what it has written is there, and only has to be fetched.
+    fn finish(&mut self, code: u8) -> ExecOutcome {
+        for pump in &mut self.pumps {
+            pump.finish();
+        }
+        ExecOutcome::Exited { code }
+    }
+}

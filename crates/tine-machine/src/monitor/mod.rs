@@ -1,0 +1,185 @@
+//! The monitor: one process per running box, which makes the container and stays until nothing of it is left.
+//!
+//! It has one thread (the OCI runtime library forks), holds the lock that means "running", and blocks in poll
+//! otherwise. It never trusts what comes out of the box.
+
+mod container;
+mod log;
+mod root;
+mod serve;
+
+use crate::{
+    cgroup::{self, BoxCgroup},
+    error::{MachineError, MachineResult},
+    init::{BoxInit, InitParts},
+    net::{self, Attachment},
+    rundir::{ADDRESS, CONTROL_SOCKET, HOSTNAME, INIT_SOCKET, RunDir},
+    seccomp,
+    spec::{MAX_SPEC, StartSpec},
+    start::{StartReport, Started},
+};
+use log::Log;
+use rustix::{pipe::PipeFlags, process::Pid};
+use serve::Monitor;
+use std::{
+    cell::RefCell,
+    fs::File,
+    io::{Read, Write},
+    os::fd::{AsFd, OwnedFd},
+};
+use tine_sys::{fdpass, lock::OfdLock, process};
+
+/// Descriptors the starter passes.
+const SPEC_FD: i32 = 3;
+const READY_FD: i32 = 4;
+
+/// Everything the monitor holds while the box runs.
+struct Running {
+    init: Pid,
+    control: OwnedFd,
+    log: Log,
+    /// Its closing tells the init that the monitor is dead.
+    _life_line: Option<OwnedFd>,
+}
+
+/// Runs the calling process as the monitor of the box described by its descriptor 3, and reports on descriptor 4 how
+/// the start went. Returns the box's id after the box has ended and nothing of it is left.
+///
+/// # Errors
+/// Why the box could not be started, which has been reported already; or what could not be removed at the end.
+pub fn run() -> MachineResult<String> {
+    let ready = process::inherited_fd(READY_FD)?;
+    let _ = rustix::thread::set_name(c"tine-monitor");
+    match prepare() {
+        Ok((stage, running)) => {
+            let address = stage.network.address;
+            report(ready, &StartReport::Running(Started { address }));
+            stage.attend(running)
+        }
+        Err(error) => {
+            let text = error.to_string();
+            report(ready, &StartReport::Failed(tine_model::Error::from(error).body()));
+            Err(MachineError::Start(text))
+        }
+    }
+}
+
+fn report(ready: OwnedFd, report: &StartReport) {
+    // The starter may be gone; then nobody is interested.
+    let _ = serde_json::to_vec(report).map(|json| File::from(ready).write_all(&json));
+}
+
+fn read_spec() -> MachineResult<StartSpec> {
+    let mut json = Vec::new();
+    File::from(process::inherited_fd(SPEC_FD)?)
+        .take(MAX_SPEC)
+        .read_to_end(&mut json)
+        .map_err(|e| MachineError::io("read", "start specification", e))?;
+    let spec: StartSpec = serde_json::from_slice(&json).map_err(|e| MachineError::Start(e.to_string()))?;
+    spec.check()?;
+    Ok(spec)
+}
+
+/// What is there before the container is, and after it.
+struct Stage {
+    id: String,
+    dir: RunDir,
+    _lock: OfdLock,
+    cgroup: BoxCgroup,
+    network: Attachment,
+}
+
+/// Brings the box up. Whatever was made is undone when something fails.
+fn prepare() -> MachineResult<(Stage, Running)> {
+    let spec = read_spec()?;
+    let dir = RunDir::open(&spec.run_dir)?;
+    let lock = dir.lock()?.ok_or(MachineError::AlreadyRunning)?;
+    dir.mark_paused(false)?;
+    let cgroup = BoxCgroup::open(&spec.id)?;
+    let network = match net::attach(&spec.network) {
+        Ok(network) => network,
+        Err(error) => {
+            let _ = remove_groups(&cgroup);
+            return Err(error.into());
+        }
+    };
+    let stage = Stage { id: spec.id.clone(), dir, _lock: lock, cgroup, network };
+    match stage.boot(&spec) {
+        Ok(running) => {
+            drop(spec);
+            process::release_free_memory();
+            Ok((stage, running))
+        }
+        Err(error) => {
+            let _ = stage.dismantle();
+            Err(error)
+        }
+    }
+}
+
+impl Stage {
+    fn boot(&self, spec: &StartSpec) -> MachineResult<Running> {
+        let log = Log::open(&spec.log_dir)?;
+        let control = fdpass::listen_at(self.dir.fd(), CONTROL_SOCKET)?;
+        let listener = fdpass::listen_at(self.dir.fd(), INIT_SOCKET)?;
+        self.dir.write(HOSTNAME, format!("{}\n", spec.hostname).as_bytes())?;
+        if let Some(address) = self.network.address {
+            self.dir.write(ADDRESS, address.to_string().as_bytes())?;
+        }
+        let pipe = |flags| rustix::pipe::pipe_with(flags).map_err(|e| MachineError::io("make", "pipe", e));
+        let (life, monitor_lives) = pipe(PipeFlags::CLOEXEC)?;
+        let (output, log_end) = pipe(PipeFlags::CLOEXEC)?;
+        let lives = RefCell::new(Some(monitor_lives));
+        let parts = InitParts { listener, log: log_end, life, lives, filters: seccomp::filters()? };
+        let box_init = BoxInit::new(parts);
+        let init = container::create(spec, self, box_init.clone())?;
+        Ok(Running { init, control, log: log.fed_by(output)?, _life_line: box_init.take_life_line() })
+    }
+
+    /// Serves until the box has ended, then takes everything away.
+    fn attend(self, running: Running) -> MachineResult<String> {
+        let mut monitor = Monitor::new(running, &self.dir, &self.cgroup)?;
+        let served = monitor.serve();
+        let clients = monitor.finish();
+        let id = self.id.clone();
+        let removed = self.dismantle();
+        // Whoever waits for the end learns of it by the connection's closing: everything must be gone by then.
+        drop(clients);
+        served.and(removed).map(|()| id)
+    }
+
+    fn dismantle(self) -> MachineResult<()> {
+        let detached = self.network.detach();
+        let removed = remove_groups(&self.cgroup);
+        let cleared = [CONTROL_SOCKET, INIT_SOCKET, HOSTNAME, ADDRESS].map(|name| self.dir.remove(name));
+        let unmarked = self.dir.mark_paused(false);
+        detached?;
+        removed?;
+        cleared.into_iter().collect::<MachineResult<()>>()?;
+        unmarked
+    }
+}
+
+fn remove_groups(cgroup: &BoxCgroup) -> MachineResult<()> {
+    cgroup.leave_for_good();
+    cgroup.remove()?;
+    cgroup::remove_empty_parents();
+    Ok(())
+}
+
+/// Borrowed by the container's making.
+impl Stage {
+    fn files(&self) -> container::Files<'_> {
+        container::Files {
+            hosts: &self.network.hosts_file,
+            resolv_conf: &self.network.resolv_conf,
+            hostname: self.dir.path_of(HOSTNAME),
+        }
+    }
+}
+
+/// The bytes a background program has written, as a file that does not block.
+fn unblocked(fd: OwnedFd) -> MachineResult<OwnedFd> {
+    rustix::io::ioctl_fionbio(fd.as_fd(), true).map_err(|e| MachineError::io("set up", "pipe", e))?;
+    Ok(fd)
+}

@@ -1,0 +1,119 @@
+//! Boxes: their documents, listing them, and what may be done to one that is held.
+//!
+//! A box is renamed by renaming its directory, so its name stands nowhere else. Everything that changes a box goes
+//! through [`LockedBox`].
+
+mod create;
+mod disk;
+mod locked;
+
+pub use create::RootOrigin;
+pub use locked::LockedBox;
+
+use crate::{
+    bases::names_in,
+    document::{self, Document},
+    error::{Result, StoreError},
+    layout::{META, ROOT, RUN},
+    pool::Pool,
+    staging::open_dir,
+};
+use serde::{Deserialize, Serialize};
+use std::{os::fd::OwnedFd, path::PathBuf};
+use tine_model::{
+    BaseVersion, BoxKind, BoxName, BoxRef, BoxSettings, ByteSize, ProjectName, Timestamp,
+};
+
+/// `meta.json` of a box.
+#[derive(Debug, Clone, PartialEq, Eq, Serialize, Deserialize)]
+pub struct BoxMeta {
+    format: u32,
+    /// 32 hex digits that stay the same when it is renamed.
+    pub id: String,
+    /// How it runs.
+    pub kind: BoxKind,
+    /// When it was made.
+    pub created_at: Timestamp,
+    /// Where its root came from, in words.
+    pub source: String,
+    /// The base version at the root of its ancestry, if that is known.
+    pub base: Option<BaseVersion>,
+    /// Logical size of what it was cloned from, if that is known.
+    pub size_bytes: Option<ByteSize>,
+    /// What it is set up with.
+    pub settings: BoxSettings,
+}
+
+impl Document for BoxMeta {
+    fn format(&self) -> u32 {
+        self.format
+    }
+}
+
+/// A box and its document.
+#[derive(Debug, Clone, PartialEq, Eq)]
+pub struct BoxRecord {
+    /// The box.
+    pub name: BoxRef,
+    /// Its document.
+    pub meta: BoxMeta,
+}
+
+impl Pool {
+    /// The boxes of a project, or of all, by project and name.
+    ///
+    /// # Errors
+    /// `Corrupt`, or the kernel's.
+    pub fn list_boxes(&self, project: Option<&ProjectName>) -> Result<Vec<BoxRecord>> {
+        let projects = match project {
+            Some(project) => vec![project.clone()],
+            None => names_in(&self.layout().boxes())?,
+        };
+        let mut list = Vec::new();
+        for project in projects {
+            for name in names_in::<BoxName>(&self.layout().project_boxes(&project))? {
+                let name = BoxRef { project: project.clone(), name };
+                let meta = document::read_if_there(&self.layout().box_dir(&name).join(META))?;
+                // a box that was deleted meanwhile is none
+                list.extend(meta.map(|meta| BoxRecord { name, meta }));
+            }
+        }
+        Ok(list)
+    }
+
+    /// The document of a box.
+    ///
+    /// # Errors
+    /// `NotFound`.
+    pub fn box_meta(&self, name: &BoxRef) -> Result<BoxMeta> {
+        document::read_if_there(&self.layout().box_dir(name).join(META))?.ok_or_else(|| box_not_found(name))
+    }
+
+    /// The current root of a box, opened for reading. It stays that root when a restore swaps it.
+    ///
+    /// # Errors
+    /// `NotFound`.
+    pub fn open_box_root(&self, name: &BoxRef) -> Result<OwnedFd> {
+        open_dir(&self.box_root_path(name)).map_err(|e| if e.is_missing() { box_not_found(name) } else { e })
+    }
+
+    /// Where the root of a box lies.
+    #[must_use]
+    pub fn box_root_path(&self, name: &BoxRef) -> PathBuf {
+        self.layout().box_dir(name).join(ROOT)
+    }
+
+    /// Where the machine layer keeps what it needs of a box.
+    #[must_use]
+    pub fn box_run_path(&self, name: &BoxRef) -> PathBuf {
+        self.layout().box_dir(name).join(RUN)
+    }
+}
+
+pub(crate) fn box_not_found(name: &BoxRef) -> StoreError {
+    let hint = match name.project.as_str() {
+        "default" => "tine list".to_owned(),
+        project => format!("tine -p {project} list"),
+    };
+    StoreError::NotFound { kind: "box", name: name.to_string(), hint }
+}

@@ -1,0 +1,77 @@
+//! Removing what nothing refers to. Needs the pool alone: what another operation is making looks just the same.
+
+use crate::{
+    bases::names_in,
+    boxes::BoxRecord,
+    error::{Result, StoreError, at},
+    layout::UNDO,
+    pool::ExclusivePool,
+    snapshots::has_former_root,
+    staging::{discard, withdraw},
+};
+use std::{fs, path::PathBuf};
+use tine_model::{ProjectName, Reporter};
+
+/// Something that nothing refers to.
+#[derive(Debug, Clone, PartialEq, Eq)]
+pub struct Garbage {
+    /// What it is, as `staging abc`.
+    pub what: String,
+    path: PathBuf,
+}
+
+impl ExclusivePool {
+    /// What `gc` would remove: everything in `tmp/`, undo directories whose restore never happened, project
+    /// directories without a box or volume.
+    ///
+    /// # Errors
+    /// The kernel's.
+    pub fn plan_gc(&self) -> Result<Vec<Garbage>> {
+        let mut plan = Vec::new();
+        let tmp = self.layout().tmp();
+        for entry in fs::read_dir(&tmp).map_err(at("list", &tmp))? {
+            let entry = entry.map_err(at("list", &tmp))?;
+            let what = format!("staging {}", entry.file_name().to_string_lossy());
+            plan.push(Garbage { what, path: entry.path() });
+        }
+        for BoxRecord { name, .. } in self.list_boxes(None)? {
+            let path = self.layout().box_dir(&name).join(UNDO);
+            if path.exists() && !has_former_root(&path)? {
+                plan.push(Garbage { what: format!("unfinished restore of box {name}"), path });
+            }
+        }
+        plan.extend(empty_projects("boxes of", self.layout().boxes())?);
+        plan.extend(empty_projects("volumes of", self.layout().volumes())?);
+        plan.sort_by(|a, b| a.what.cmp(&b.what));
+        Ok(plan)
+    }
+
+    /// Removes what a plan names, and reports each as it goes. Durable on return.
+    ///
+    /// # Errors
+    /// `Cancelled`, or the kernel's; what was removed until then stays removed.
+    pub fn apply_gc(&self, plan: &[Garbage], reporter: &dyn Reporter) -> Result<()> {
+        reporter.step("removing garbage", Some(plan.len() as u64));
+        for (done, garbage) in plan.iter().enumerate() {
+            if reporter.is_cancelled() {
+                return Err(StoreError::Cancelled);
+            }
+            let in_tmp = garbage.path.parent() == Some(self.layout().tmp().as_path());
+            let path = if in_tmp { garbage.path.clone() } else { withdraw(self, &garbage.path)? };
+            discard(&path)?;
+            reporter.advance(done as u64 + 1);
+        }
+        self.commit()
+    }
+}
+
+fn empty_projects(kind: &str, dir: PathBuf) -> Result<Vec<Garbage>> {
+    let mut empty = Vec::new();
+    for project in names_in::<ProjectName>(&dir)? {
+        let path = dir.join(&project);
+        if fs::read_dir(&path).map_err(at("list", &path))?.next().is_none() {
+            empty.push(Garbage { what: format!("empty {kind} project {project}"), path });
+        }
+    }
+    Ok(empty)
+}

@@ -1,0 +1,117 @@
+//! `tine base build`, `install`, `update` and `save`: verbs that write a new version.
+
+use crate::{
+    args::BoxArg,
+    failure::{Outcome, local_error},
+    output::Output,
+    progress::Length,
+};
+use std::path::{Path, PathBuf};
+use tine_model::{
+    BaseAlias, BuildBase, BuildEngine, Error, ErrorCode, InstallBase, ProjectName, Result, SaveBase, Service,
+    WrittenBase,
+};
+
+/// What `base build` takes.
+#[derive(Debug, clap::Args)]
+#[command(after_help = "Examples:\n  tine base build web .\n  tine base build web -f deploy/Dockerfile --engine podman .")]
+pub struct BuildArgs {
+    /// The base to write
+    pub name: BaseAlias,
+    /// The Dockerfile [default: Dockerfile in the folder]
+    #[arg(short, long, value_name = "DOCKERFILE")]
+    pub file: Option<PathBuf>,
+    /// docker, podman or nerdctl [default: the first that answers]
+    #[arg(long)]
+    pub engine: Option<BuildEngine>,
+    /// The folder to build
+    #[arg(default_value = ".")]
+    pub dir: PathBuf,
+}
+
+/// What `base install` takes.
+#[derive(Debug, clap::Args)]
+#[command(after_help = "Example:\n  tine base install box-base")]
+pub struct InstallArgs {
+    /// The maintained definition
+    pub name: BaseAlias,
+}
+
+/// What `base update` takes.
+#[derive(Debug, clap::Args)]
+#[command(after_help = "Example:\n  tine base update box-base")]
+pub struct UpdateArgs {
+    /// The maintained definition
+    pub name: BaseAlias,
+}
+
+/// What `base save` takes.
+#[derive(Debug, clap::Args)]
+#[command(after_help = "Example:\n  tine base save my-base web")]
+pub struct SaveArgs {
+    /// The base to write
+    #[arg(value_name = "NEWBASE")]
+    pub name: BaseAlias,
+    /// The box, BOX or PROJECT:BOX
+    #[arg(value_name = "BOX")]
+    pub source: BoxArg,
+}
+
+/// Builds a Dockerfile and prints the new version.
+pub fn build(service: &dyn Service, args: &BuildArgs, out: &mut Output) -> Outcome {
+    let request = BuildBase {
+        name: args.name.clone(),
+        context_dir: absolute(&args.dir)?,
+        dockerfile: args.file.as_deref().map(absolute).transpose()?,
+        engine: args.engine,
+    };
+    let written = service.build_base(&request, &out.progress(Length::Long))?;
+    report(&written, out)
+}
+
+/// Builds a maintained definition and prints its version.
+pub fn install(service: &dyn Service, name: &BaseAlias, rebuild: bool, out: &mut Output) -> Outcome {
+    let request = InstallBase { name: name.clone(), rebuild };
+    let written = service.install_base(&request, &out.progress(Length::Long))?;
+    report(&written, out)
+}
+
+/// Makes a box's root a base and prints the new version.
+pub fn save(service: &dyn Service, project: &ProjectName, args: &SaveArgs, out: &mut Output) -> Outcome {
+    let request = SaveBase { name: args.name.clone(), source: args.source.within(project) };
+    let written = service.save_base(&request, &out.progress(Length::Long))?;
+    report(&written, out)
+}
+
+/// Prints the version a verb wrote, or found.
+pub fn report(written: &WrittenBase, out: &mut Output) -> Outcome {
+    let version = &written.version;
+    out.name(written, &version.name)?;
+    out.say(&match written.created {
+        true => format!("base {} is now {} ({})", written.alias, version.name, version.size_bytes),
+        false => format!("base {} is {}, made by the same script", written.alias, version.name),
+    });
+    Ok(0)
+}
+
+/// The path as the service needs it: absolute, and text.
+fn absolute(path: &Path) -> Result<String> {
+    let absolute = std::path::absolute(path).map_err(|e| local_error("finding", path, &e))?;
+    // `.` at the end would survive and show up in the engine's command line
+    let clean: PathBuf = absolute.components().collect();
+    clean.into_os_string().into_string().map_err(|odd| {
+        Error::new(ErrorCode::InvalidPath, format!("{} is not UTF-8", odd.to_string_lossy()))
+    })
+}
+
+#[cfg(test)]
+mod tests {
+    use super::*;
+
+    #[test]
+    fn a_context_becomes_absolute_without_dots_at_the_end() {
+        assert_eq!(absolute(Path::new("/a/./b/.")).unwrap(), "/a/b");
+        let here = std::env::current_dir().unwrap();
+        assert_eq!(absolute(Path::new(".")).unwrap(), here.to_str().unwrap());
+    }
+}

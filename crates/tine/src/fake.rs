@@ -1,0 +1,358 @@
+//! A service for tests: writes down what it is asked and answers with a small fixed world.
+
+use std::{
+    io::{Read, Write},
+    sync::{Mutex, PoisonError},
+};
+use tine_model::*;
+
+/// The fixed world.
+#[derive(Debug, Default)]
+pub struct Fake {
+    asked: Mutex<Vec<String>>,
+    empty: bool,
+}
+
+fn name<T: std::str::FromStr<Err = Error>>(text: &str) -> T {
+    text.parse().unwrap()
+}
+
+fn time() -> Timestamp {
+    Timestamp::from_second(1_767_268_800)
+}
+
+fn summary(of: &BoxRef, status: BoxStatus) -> BoxSummary {
+    BoxSummary {
+        name: of.clone(),
+        kind: BoxKind::Container,
+        status,
+        base: Some(name("box-base-v20260101120000")),
+        created_at: time(),
+        tags: vec!["team=a".parse().unwrap()],
+    }
+}
+
+fn info(of: &BoxRef) -> BoxInfo {
+    BoxInfo {
+        summary: summary(of, BoxStatus::Running),
+        id: "0123456789abcdef".repeat(2),
+        source: "base box-base".into(),
+        settings: BoxSettings { tags: vec!["team=a".parse().unwrap()], ..BoxSettings::default() },
+        address: Some([10, 88, 0, 2].into()),
+        snapshots: vec![name("v0"), name("v1")],
+        can_undo: true,
+        root_path: "/pool/boxes/default/web/root".into(),
+    }
+}
+
+fn snapshot(of: &SnapshotName) -> SnapshotInfo {
+    SnapshotInfo {
+        name: of.clone(),
+        size_bytes: ByteSize::mib(1536),
+        created_at: time(),
+        description: "before\x1b[2J the accident".into(),
+        missing_subvolumes: vec![],
+    }
+}
+
+fn version(text: &str) -> BaseVersionInfo {
+    let build = BuildProvenance {
+        builder: "mmdebstrap".into(),
+        parent_alias: None,
+        parent_version: None,
+        script: "#!/bin/sh\n\techo hi\n".into(),
+        script_sha256: Sha256Digest([0xab; 32]),
+    };
+    BaseVersionInfo {
+        name: name(text),
+        created_at: time(),
+        size_bytes: ByteSize::mib(300),
+        provenance: Provenance { kind: ProvenanceKind::Recipe, build: Some(build) },
+    }
+}
+
+fn written(alias: &BaseAlias, created: bool) -> WrittenBase {
+    WrittenBase { alias: alias.clone(), version: version("box-base"), created }
+}
+
+fn volume(of: &VolumeRef) -> VolumeInfo {
+    VolumeInfo {
+        volume: of.clone(),
+        size_bytes: ByteSize(12),
+        created_at: time(),
+        attached_to: vec![name("web"), name("api")],
+    }
+}
+
+fn restored(snapshot: Option<SnapshotName>, kept_as: Option<SnapshotName>) -> RestoreReport {
+    RestoreReport { restored: snapshot, kept_as, restarted: true, untouched_volumes: vec!["data".into()] }
+}
+
+impl Fake {
+    /// The fixed world, or one without anything in it.
+    pub fn new(empty: bool) -> Self {
+        Self { empty, ..Self::default() }
+    }
+
+    /// What was asked, in order.
+    pub fn asked(&self) -> Vec<String> {
+        self.asked.lock().unwrap_or_else(PoisonError::into_inner).clone()
+    }
+
+    fn note(&self, what: impl std::fmt::Debug) {
+        self.asked.lock().unwrap_or_else(PoisonError::into_inner).push(format!("{what:?}").replace('\\', ""));
+    }
+
+    fn some<T>(&self, items: Vec<T>) -> Vec<T> {
+        if self.empty { Vec::new() } else { items }
+    }
+}
+
+impl Service for Fake {
+    fn init(&self, request: &InitRequest, _: &dyn Reporter) -> Result<PoolInfo> {
+        self.note(request);
+        Ok(PoolInfo {
+            root: "/var/lib/tine".into(),
+            image_file: Some("/var/lib/tine.img".into()),
+            created_at: time(),
+            created: true,
+        })
+    }
+    fn detach(&self, _: &dyn Reporter) -> Result<DetachReport> {
+        Ok(DetachReport { stopped: vec![BoxRef::parse("web", &name("default"))?], unmounted: true })
+    }
+    fn doctor(&self) -> Result<DoctorReport> {
+        let item = |name: &str, status, detail: &str, mend: Option<&str>| DoctorItem {
+            name: name.into(),
+            status,
+            detail: detail.into(),
+            mend: mend.map(Into::into),
+        };
+        Ok(DoctorReport {
+            healthy: false,
+            items: vec![
+                item("kernel", CheckStatus::Ok, "6.18", None),
+                item("tools", CheckStatus::Failed, "nft is missing", Some("apt-get install nftables")),
+            ],
+        })
+    }
+    fn disk_usage(&self, _: &dyn Reporter) -> Result<DiskUsage> {
+        let web = BoxUsage {
+            name: BoxRef::parse("web", &name("default"))?,
+            logical_bytes: ByteSize::mib(300),
+            exclusive_bytes: ByteSize(4096),
+        };
+        Ok(DiskUsage {
+            total_bytes: ByteSize::gib(20),
+            used_bytes: ByteSize::gib(2),
+            free_bytes: ByteSize::gib(18),
+            boxes: self.some(vec![web]),
+        })
+    }
+    fn gc(&self, dry_run: bool, _: &dyn Reporter) -> Result<GcReport> {
+        Ok(GcReport { dry_run, removed: self.some(vec!["staging 0a1b".into()]) })
+    }
+    fn check(&self, request: &CheckRequest, _: &dyn Reporter) -> Result<CheckReport> {
+        self.note(request);
+        let problem =
+            CheckProblem { object: "box web".into(), problem: "its root is missing".into(), mend: None };
+        Ok(CheckReport { checked: 7, problems: self.some(vec![problem]) })
+    }
+
+    fn list_bases(&self) -> Result<Vec<BaseSummary>> {
+        Ok(self.some(vec![BaseSummary {
+            name: name("box-base"),
+            version: name("box-base-v20260101120000"),
+            size_bytes: ByteSize::mib(300),
+            created_at: time(),
+        }]))
+    }
+    fn base_info(&self, alias: &BaseAlias, tag: Option<&Sha256Digest>) -> Result<BaseInfo> {
+        self.note(tag);
+        Ok(BaseInfo { name: alias.clone(), latest_version: Some(name("box-base")), versions: vec![version("box-base")] })
+    }
+    fn import_base(&self, request: &ImportBase, tar: &mut (dyn Read + Send), _: &dyn Reporter) -> Result<WrittenBase> {
+        self.note(request);
+        let mut bytes = Vec::new();
+        tar.read_to_end(&mut bytes).unwrap();
+        Ok(written(&request.name, true))
+    }
+    fn export_base(&self, base: &BaseRef, out: &mut dyn Write, _: &dyn Reporter) -> Result<()> {
+        self.note(base);
+        out.write_all(b"a tar").map_err(|e| Error::new(ErrorCode::Internal, e.to_string()))
+    }
+    fn save_base(&self, request: &SaveBase, _: &dyn Reporter) -> Result<WrittenBase> {
+        self.note(request);
+        Ok(written(&request.name, true))
+    }
+    fn build_base(&self, request: &BuildBase, _: &dyn Reporter) -> Result<WrittenBase> {
+        self.note(request);
+        Ok(written(&request.name, true))
+    }
+    fn install_base(&self, request: &InstallBase, _: &dyn Reporter) -> Result<WrittenBase> {
+        self.note(request);
+        Ok(written(&request.name, request.rebuild))
+    }
+    fn delete_base(&self, request: &DeleteBase, dry_run: bool) -> Result<DeleteBaseReport> {
+        self.note(request);
+        let moved = Some((name("web"), name("web")));
+        Ok(DeleteBaseReport { dry_run, removed: vec!["version web-v20260101120000".into()], moved })
+    }
+
+    fn create_box(&self, request: &CreateBox, _: &dyn Reporter) -> Result<BoxInfo> {
+        self.note(request);
+        Ok(info(&request.name))
+    }
+    fn list_boxes(&self, request: &ListBoxes) -> Result<Vec<BoxSummary>> {
+        self.note(request);
+        let all: ProjectName = name("other");
+        let of = |text: &str| BoxRef::parse(text, request.project.as_ref().unwrap_or(&all)).unwrap();
+        Ok(self.some(vec![summary(&of("api"), BoxStatus::Stopped), summary(&of("web"), BoxStatus::Running)]))
+    }
+    fn box_info(&self, of: &BoxRef) -> Result<BoxInfo> {
+        self.note(of.to_string());
+        Ok(info(of))
+    }
+    fn start_box(&self, of: &BoxRef) -> Result<BoxInfo> {
+        self.note(of.to_string());
+        Ok(info(of))
+    }
+    fn stop_box(&self, of: &BoxRef, request: &StopBox) -> Result<()> {
+        self.note((of.to_string(), request));
+        Ok(())
+    }
+    fn pause_box(&self, of: &BoxRef) -> Result<()> {
+        let error = Error::new(ErrorCode::WrongState, format!("box {of} is stopped"));
+        Err(error.hint(format!("tine start {of}")))
+    }
+    fn resume_box(&self, _: &BoxRef) -> Result<()> {
+        Ok(())
+    }
+    fn rename_box(&self, of: &BoxRef, new_name: &BoxName) -> Result<BoxInfo> {
+        Ok(info(&BoxRef { name: new_name.clone(), ..of.clone() }))
+    }
+    fn delete_box(&self, of: &BoxRef, dry_run: bool) -> Result<DeleteBoxReport> {
+        self.note((of.to_string(), dry_run));
+        Ok(DeleteBoxReport {
+            name: of.clone(),
+            dry_run,
+            snapshots: vec![name("v0"), name("v1")],
+            was_running: true,
+            kept_volumes: vec!["data".into()],
+        })
+    }
+    fn update_box(&self, of: &BoxRef, request: &UpdateBox) -> Result<UpdateReport> {
+        self.note(request);
+        Ok(UpdateReport { info: info(of), needs_restart: true })
+    }
+    fn exec(&self, of: &BoxRef, request: &ExecRequest, streams: ExecStreams) -> Result<ExecOutcome> {
+        self.note((of.to_string(), request, streams.stdin.is_some()));
+        Ok(if request.background { ExecOutcome::Started { pid: 42 } } else { ExecOutcome::Exited { code: 7 } })
+    }
+    fn processes(&self, _: &BoxRef) -> Result<Vec<ProcessInfo>> {
+        Ok(self.some(vec![ProcessInfo {
+            pid: 7,
+            uid: 1000,
+            state: "S".into(),
+            rss_bytes: ByteSize::mib(3),
+            started_at: time(),
+            command: "sleep 1000".into(),
+        }]))
+    }
+    fn logs(&self, _: &BoxRef, request: &LogsRequest, out: &mut dyn Write, _: &dyn Reporter) -> Result<()> {
+        self.note(request);
+        out.write_all(b"tick\n").map_err(|e| Error::new(ErrorCode::Internal, e.to_string()))
+    }
+    fn stat_path(&self, path: &BoxPath) -> Result<PathKind> {
+        Ok(match path.path.as_bytes() {
+            b"/etc/motd" => PathKind::File,
+            b"/etc" | b"/tmp" | b"/" => PathKind::Directory,
+            _ => PathKind::Missing,
+        })
+    }
+    fn copy_out(&self, path: &BoxPath, out: &mut dyn Write, _: &dyn Reporter) -> Result<()> {
+        self.note(("copy_out", path.path.to_string()));
+        let failed = |e: std::io::Error| Error::new(ErrorCode::Internal, e.to_string());
+        let mut tar = tar::Builder::new(out);
+        let mut header = tar::Header::new_gnu();
+        header.set_size(5);
+        header.set_mode(0o640);
+        let base = path.path.as_path().file_name().unwrap_or_default();
+        tar.append_data(&mut header, base, &b"hello"[..]).map_err(failed)?;
+        tar.finish().map_err(failed)
+    }
+    fn copy_in(&self, path: &BoxPath, tar: &mut (dyn Read + Send), _: &dyn Reporter) -> Result<()> {
+        let mut archive = tar::Archive::new(tar);
+        let names: Vec<String> = archive
+            .entries()
+            .unwrap()
+            .map(|entry| entry.unwrap().path().unwrap().display().to_string())
+            .collect();
+        self.note(("copy_in", path.path.to_string(), names));
+        Ok(())
+    }
+
+    fn create_snapshot(&self, _: &BoxRef, request: &CreateSnapshot, _: &dyn Reporter) -> Result<SnapshotInfo> {
+        self.note(request);
+        Ok(snapshot(&request.name.clone().unwrap_or_else(|| name("v2"))))
+    }
+    fn list_snapshots(&self, _: &BoxRef) -> Result<Vec<SnapshotInfo>> {
+        Ok(self.some(vec![snapshot(&name("v0")), snapshot(&name("good"))]))
+    }
+    fn snapshot_info(&self, _: &BoxRef, of: &SnapshotName) -> Result<SnapshotInfo> {
+        Ok(snapshot(of))
+    }
+    fn restore_snapshot(&self, _: &BoxRef, request: &RestoreSnapshot, _: &dyn Reporter) -> Result<RestoreReport> {
+        Ok(restored(Some(request.name.clone()), request.keep_as.clone()))
+    }
+    fn undo_restore(&self, _: &BoxRef, _: &dyn Reporter) -> Result<RestoreReport> {
+        Ok(restored(None, None))
+    }
+    fn delete_snapshots(&self, of: &BoxRef, snapshots: &[SnapshotName]) -> Result<()> {
+        self.note((of.to_string(), snapshots));
+        Ok(())
+    }
+    fn rename_snapshot(&self, _: &BoxRef, _: &SnapshotName, new_name: &SnapshotName) -> Result<SnapshotInfo> {
+        Ok(snapshot(new_name))
+    }
+    fn prune_snapshots(&self, _: &BoxRef, request: &PruneSnapshots) -> Result<PruneReport> {
+        self.note(request);
+        Ok(PruneReport { dry_run: request.dry_run, kept: vec![name("v2")], removed: vec![name("v1"), name("v0")] })
+    }
+
+    fn diff_status(&self, _: &BoxRef, request: &DiffStatusRequest) -> Result<DiffStatus> {
+        let path = |text: &str| RawPath::new(text);
+        Ok(DiffStatus {
+            against: request.against.clone().unwrap_or_else(|| name("v0")),
+            to: request.to.clone(),
+            added: self.some(vec![path("/etc/new"), path("/odd\nname")]),
+            modified: self.some(vec![path("/etc/motd")]),
+            deleted: self.some(vec![path("/bin/less")]),
+        })
+    }
+    fn diff_file(&self, _: &BoxRef, request: &DiffFileRequest) -> Result<DiffFile> {
+        let modified = request.path.as_bytes() == b"/etc/motd";
+        Ok(DiffFile {
+            path: request.path.clone(),
+            status: if modified { FileStatus::Modified } else { FileStatus::Added },
+            current: Some("b\n".into()),
+            previous: None,
+            diff: modified.then(|| "--- a/etc/motd\n+++ b/etc/motd\n@@ -1 +1 @@\n-a\n+b\n".into()),
+        })
+    }
+
+    fn create_volume(&self, of: &VolumeRef) -> Result<VolumeInfo> {
+        Ok(volume(of))
+    }
+    fn list_volumes(&self, project: Option<&ProjectName>) -> Result<Vec<VolumeInfo>> {
+        let project = project.cloned().unwrap_or_else(|| name("other"));
+        Ok(self.some(vec![volume(&VolumeRef { project, name: name("data") })]))
+    }
+    fn volume_info(&self, of: &VolumeRef) -> Result<VolumeInfo> {
+        Ok(volume(of))
+    }
+    fn delete_volume(&self, of: &VolumeRef, dry_run: bool) -> Result<VolumeInfo> {
+        self.note((of.to_string(), dry_run));
+        Ok(volume(of))
+    }
+}
