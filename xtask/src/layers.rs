@@ -43,8 +43,11 @@ fn check_arrow(name: &str, own: u8, dependency: &str) -> Option<String> {
     if let Some(theirs) = layer(dependency)
         && theirs >= own
     {
-        return Some(format!("{name} (layer {own}) depends on {dependency} (layer {theirs}): arrows point down"));
+        return Some(format!(
+            "{name} (layer {own}) depends on {dependency} (layer {theirs}): arrows point down"
+        ));
     }
     let (library, homes) = ONLY_IN.iter().find(|(library, _)| *library == dependency)?;
-    (!homes.contains(&name)).then(|| format!("{name} uses {library}, which belongs to {}", homes.join(" and ")))
+    (!homes.contains(&name))
+        .then(|| format!("{name} uses {library}, which belongs to {}", homes.join(" and ")))
 }

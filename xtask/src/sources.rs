@@ -46,7 +46,10 @@ fn check_file(root: &Path, file: &Path) -> Vec<String> {
     if !text.starts_with("//!") {
         broken.push(format!("{shown}: does not start with //! and what it owns"));
     }
-    if shown.ends_with("src/lib.rs") && !shown.contains("tine-sys") && !text.contains("#![forbid(unsafe_code)]") {
+    if shown.ends_with("src/lib.rs")
+        && !shown.contains("tine-sys")
+        && !text.contains("#![forbid(unsafe_code)]")
+    {
         broken.push(format!("{shown}: lacks #![forbid(unsafe_code)]"));
     }
     if file.file_stem().is_some_and(|stem| VAGUE_NAMES.iter().any(|v| stem == *v)) {
@@ -58,7 +61,8 @@ fn check_file(root: &Path, file: &Path) -> Vec<String> {
 
 /// Attributes that silence a lint without saying why, and unfinished marks.
 fn check_lines(shown: &str, text: &str) -> Vec<String> {
-    let marks = [concat!("#[al", "low("), concat!("#![al", "low("), concat!("TO", "DO"), concat!("FIX", "ME")];
+    let marks =
+        [concat!("#[al", "low("), concat!("#![al", "low("), concat!("TO", "DO"), concat!("FIX", "ME")];
     let mut broken = Vec::new();
     for (index, line) in text.lines().enumerate() {
         for mark in marks.iter().filter(|mark| line.contains(**mark)) {

@@ -83,7 +83,9 @@ impl From<io::Error> for ArchiveError {
         use io::ErrorKind as Kind;
         match source.kind() {
             Kind::UnexpectedEof => Self::malformed("the archive is cut off"),
-            Kind::InvalidData | Kind::InvalidInput => Self::malformed(format!("the archive is damaged: {source}")),
+            Kind::InvalidData | Kind::InvalidInput => {
+                Self::malformed(format!("the archive is damaged: {source}"))
+            }
             _ => Self::Stream { operation: "read", source },
         }
     }

@@ -109,11 +109,17 @@ impl Extractor<'_> {
     fn count(&mut self, member: &Member) -> Result<()> {
         self.stats.members += 1;
         if self.stats.members > self.limits.members {
-            return Err(ArchiveError::TooLarge(format!("the archive has more than {} members", self.limits.members)));
+            return Err(ArchiveError::TooLarge(format!(
+                "the archive has more than {} members",
+                self.limits.members
+            )));
         }
         if member.stored > self.limits.bytes.saturating_sub(self.stats.bytes) {
-            let (name, limit) = (RawPath::new(member.name.as_slice()), tine_model::ByteSize(self.limits.bytes));
-            return Err(ArchiveError::TooLarge(format!("with {name} the archive has more content than {limit}")));
+            let (name, limit) =
+                (RawPath::new(member.name.as_slice()), tine_model::ByteSize(self.limits.bytes));
+            return Err(ArchiveError::TooLarge(format!(
+                "with {name} the archive has more content than {limit}"
+            )));
         }
         self.stats.bytes += member.stored;
         if self.stats.members.is_multiple_of(REPORT_EVERY) {
@@ -130,7 +136,12 @@ impl Extractor<'_> {
         if self.reporter.is_cancelled() { Err(ArchiveError::Cancelled) } else { Ok(()) }
     }
 
-    fn member<R: BufRead>(&mut self, reader: &mut TarReader<R>, member: &Member, at: &Place<'_>) -> Result<()> {
+    fn member<R: BufRead>(
+        &mut self,
+        reader: &mut TarReader<R>,
+        member: &Member,
+        at: &Place<'_>,
+    ) -> Result<()> {
         let dir = self.parent(member, &at.dir)?;
         match member.kind {
             MemberKind::File => self.file(reader, member, &dir, at.name),
@@ -138,8 +149,12 @@ impl Extractor<'_> {
             MemberKind::Symlink => self.symlink(member, &dir, at.name),
             MemberKind::HardLink => self.hard_link(member, &dir, at.name),
             MemberKind::Fifo => self.special(member, &dir, at.name, (Kind::Fifo, (0, 0))),
-            MemberKind::Char(major, minor) => self.device(member, &dir, at.name, (Kind::Char, (major, minor))),
-            MemberKind::Block(major, minor) => self.device(member, &dir, at.name, (Kind::Block, (major, minor))),
+            MemberKind::Char(major, minor) => {
+                self.device(member, &dir, at.name, (Kind::Char, (major, minor)))
+            }
+            MemberKind::Block(major, minor) => {
+                self.device(member, &dir, at.name, (Kind::Block, (major, minor)))
+            }
         }
     }
 

@@ -7,7 +7,8 @@ use tine_sys::tree::Time;
 pub(crate) fn records(mut data: &[u8]) -> Result<Vec<(&[u8], &[u8])>> {
     let mut found = Vec::new();
     while !data.is_empty() {
-        let (record, rest) = split(data).ok_or_else(|| ArchiveError::malformed("an extended header is damaged"))?;
+        let (record, rest) =
+            split(data).ok_or_else(|| ArchiveError::malformed("an extended header is damaged"))?;
         found.push(record);
         data = rest;
     }
@@ -104,16 +105,28 @@ mod tests {
 
     #[test]
     fn damaged_records_are_refused() {
-        for bad in [&b"5 a=b"[..], b"99 a=b\n", b"x a=b\n", b"0 a=b\n", b"6 ab\n\n", b" \n", b"18446744073709551616 a=b\n"] {
+        for bad in [
+            &b"5 a=b"[..],
+            b"99 a=b\n",
+            b"x a=b\n",
+            b"0 a=b\n",
+            b"6 ab\n\n",
+            b" \n",
+            b"18446744073709551616 a=b\n",
+        ] {
             assert!(records(bad).is_err(), "{bad:?}");
         }
     }
 
     #[test]
     fn times_round_trip_on_both_sides_of_the_epoch() {
-        for (text, seconds, nanoseconds) in
-            [("0", 0, 0), ("12.5", 12, 500_000_000), ("-1.5", -2, 500_000_000), ("-3", -3, 0), ("-0.000000001", -1, 999_999_999)]
-        {
+        for (text, seconds, nanoseconds) in [
+            ("0", 0, 0),
+            ("12.5", 12, 500_000_000),
+            ("-1.5", -2, 500_000_000),
+            ("-3", -3, 0),
+            ("-0.000000001", -1, 999_999_999),
+        ] {
             let moment = Time { seconds, nanoseconds };
             assert_eq!((time(text.as_bytes()), time_text(moment).as_str()), (Some(moment), text));
         }

@@ -118,17 +118,11 @@ impl<R: BufRead> TarReader<R> {
     }
 
     fn header(&mut self) -> Result<Header> {
-        let header = match self.block() {
-            Err(ArchiveError::Malformed(_)) if self.members == 0 => {
-                return Err(ArchiveError::malformed("the data is too short for a tar archive, or is cut off"));
-            }
-            other => other?,
-        };
-        if header.is_zero() || header.is_sound() {
-            Ok(header)
-        } else {
-            Err(self.damaged())
+        if self.members == 0 && self.input.fill_buf()?.is_empty() {
+            return Err(ArchiveError::malformed("the data is too short for a tar archive, or is cut off"));
         }
+        let header = self.block()?;
+        if header.is_zero() || header.is_sound() { Ok(header) } else { Err(self.damaged()) }
     }
 
     fn damaged(&self) -> ArchiveError {

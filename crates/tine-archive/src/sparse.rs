@@ -22,7 +22,8 @@ pub(crate) struct PaxSparse {
 impl PaxSparse {
     /// Takes a record whose key is `GNU.sparse.<key>`.
     pub fn record(&mut self, key: &[u8], value: &[u8]) -> Result<()> {
-        let number = || decimal(value).ok_or_else(|| ArchiveError::malformed("a sparse file's header is damaged"));
+        let number =
+            || decimal(value).ok_or_else(|| ArchiveError::malformed("a sparse file's header is damaged"));
         match key {
             b"name" => self.name = Some(value.to_vec()),
             b"size" | b"realsize" => self.size = Some(number()?),
@@ -38,7 +39,10 @@ impl PaxSparse {
     /// How the map is given, if the file is sparse at all.
     pub fn form(self, member: &[u8]) -> Result<Option<PaxForm>> {
         if self.unsupported {
-            return Err(ArchiveError::hostile(member, "is a sparse file of the obsolete form 0.0, which is not read"));
+            return Err(ArchiveError::hostile(
+                member,
+                "is a sparse file of the obsolete form 0.0, which is not read",
+            ));
         }
         match (self.version, self.map, self.size) {
             ((Some(1), Some(0)), _, Some(size)) => Ok(Some(PaxForm::InData { size })),
@@ -124,7 +128,8 @@ impl SparseMap {
         let mut sum = 0u64;
         for (offset, length) in &self.data {
             let next = offset.checked_add(*length).filter(|next| *offset >= end && *next <= self.size);
-            end = next.ok_or_else(|| ArchiveError::hostile(member, "has a sparse map that leaves the file"))?;
+            end =
+                next.ok_or_else(|| ArchiveError::hostile(member, "has a sparse map that leaves the file"))?;
             sum += length;
         }
         if sum == stored && i64::try_from(self.size).is_ok() {

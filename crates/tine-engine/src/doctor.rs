@@ -32,7 +32,12 @@ fn user() -> DoctorItem {
     if rustix::process::geteuid().is_root() {
         return item("user", CheckStatus::Ok, "root", None);
     }
-    item("user", CheckStatus::Failed, "not root, who alone can mount and make containers", Some("sudo tine doctor"))
+    item(
+        "user",
+        CheckStatus::Failed,
+        "not root, who alone can mount and make containers",
+        Some("sudo tine doctor"),
+    )
 }
 
 fn kernel() -> DoctorItem {
@@ -62,13 +67,20 @@ fn btrfs() -> DoctorItem {
     if Path::new("/sys/fs/btrfs/features/simple_quota").exists() {
         return item("btrfs", CheckStatus::Ok, "with simple quotas, so create --disk works", None);
     }
-    item("btrfs", CheckStatus::Warning, "without simple quotas: create --disk is refused", Some("a kernel from 6.7 on"))
+    item(
+        "btrfs",
+        CheckStatus::Warning,
+        "without simple quotas: create --disk is refused",
+        Some("a kernel from 6.7 on"),
+    )
 }
 
 fn cgroups() -> DoctorItem {
     match tine_machine::cgroup::describe() {
         Ok(layout) => item("cgroups", CheckStatus::Ok, layout, None),
-        Err(error) => item("cgroups", CheckStatus::Failed, error.to_string(), Some("mount cgroup2 at /sys/fs/cgroup")),
+        Err(error) => {
+            item("cgroups", CheckStatus::Failed, error.to_string(), Some("mount cgroup2 at /sys/fs/cgroup"))
+        }
     }
 }
 
@@ -79,7 +91,12 @@ fn program(name: &str, missing: CheckStatus, package: &str, purpose: &str) -> Do
         .find(|path| path.exists());
     match found {
         Some(path) => item(name, CheckStatus::Ok, path.display().to_string(), None),
-        None => item(name, missing, format!("not installed; {purpose}"), Some(&format!("apt-get install {package}"))),
+        None => item(
+            name,
+            missing,
+            format!("not installed; {purpose}"),
+            Some(&format!("apt-get install {package}")),
+        ),
     }
 }
 
@@ -102,7 +119,12 @@ fn kvm() -> DoctorItem {
     let opens = std::fs::File::options().read(true).write(true).open("/dev/kvm").is_ok();
     match (opens, virtualises) {
         (true, true) => item("kvm", CheckStatus::Ok, "/dev/kvm opens and the processor virtualises", None),
-        (true, false) => item("kvm", CheckStatus::Warning, "/dev/kvm opens, but the processor shows neither vmx nor svm", None),
+        (true, false) => item(
+            "kvm",
+            CheckStatus::Warning,
+            "/dev/kvm opens, but the processor shows neither vmx nor svm",
+            None,
+        ),
         (false, _) => item("kvm", CheckStatus::Warning, "no /dev/kvm; container boxes do not need it", None),
     }
 }
@@ -136,7 +158,12 @@ fn store(pool: &Pool) -> DoctorItem {
         Ok(report) if report.problems.is_empty() => {
             item("store", CheckStatus::Ok, format!("{} objects checked", report.checked), None)
         }
-        Ok(report) => item("store", CheckStatus::Failed, format!("{} problems", report.problems.len()), Some("tine check")),
+        Ok(report) => item(
+            "store",
+            CheckStatus::Failed,
+            format!("{} problems", report.problems.len()),
+            Some("tine check"),
+        ),
         Err(error) => item("store", CheckStatus::Failed, error.to_string(), Some("tine check")),
     }
 }

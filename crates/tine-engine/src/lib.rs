@@ -69,7 +69,8 @@ impl LocalEngine {
     /// Opens the pool alone.
     fn exclusive_pool(&self) -> Result<tine_store::ExclusivePool> {
         require_root()?;
-        Pool::open_exclusive(&self.config.root, self.config.wait).map_err(|error| self.with_root(error.into()))
+        Pool::open_exclusive(&self.config.root, self.config.wait)
+            .map_err(|error| self.with_root(error.into()))
     }
 
     fn lock<'p>(&self, pool: &'p Pool, name: &BoxRef) -> Result<LockedBox<'p>> {
@@ -96,7 +97,8 @@ fn require_root() -> Result<()> {
 fn pool_id(pool: &Pool) -> Result<String> {
     use sha2::{Digest as _, Sha256};
     let dir = std::fs::File::open(pool.root()).map_err(|e| io_error("open", pool.root(), &e))?;
-    let uuid = tine_sys::btrfs::filesystem_uuid(dir.as_fd()).map_err(|e| Error::new(ErrorCode::Internal, e.to_string()))?;
+    let uuid = tine_sys::btrfs::filesystem_uuid(dir.as_fd())
+        .map_err(|e| Error::new(ErrorCode::Internal, e.to_string()))?;
     let mut hash = Sha256::new();
     hash.update(uuid.0);
     hash.update(pool.root().as_os_str().as_encoded_bytes());

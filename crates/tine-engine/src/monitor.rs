@@ -24,6 +24,10 @@ pub fn monitor_main(args: &[String]) -> u8 {
 
 /// There is nobody to tell of a failure: the box is then still listed, and `gc` removes it.
 fn delete_if_wanted(engine: &LocalEngine, name: &BoxRef) {
+    // opening a pool mounts it, and one that was just detached is to stay so
+    if !engine.config.root.join("store.json").exists() {
+        return;
+    }
     let Ok(pool) = engine.pool() else { return };
     if !pool.box_meta(name).is_ok_and(|meta| meta.settings.remove_on_stop) {
         return;

@@ -66,14 +66,20 @@ fn builder(script: &str) -> Result<Builder> {
     match (field(script, "builder"), field(script, "parent")) {
         (Some("mmdebstrap"), None) => Ok(Builder::Mmdebstrap),
         (Some("box"), Some(parent)) => Ok(Builder::Box { parent: parent.parse()? }),
-        _ => Err(Error::new(ErrorCode::Corrupt, "the definition's leading comment names no builder and parent")),
+        _ => Err(Error::new(
+            ErrorCode::Corrupt,
+            "the definition's leading comment names no builder and parent",
+        )),
     }
 }
 
 /// The value of `# key: value` in the script's leading comment.
 fn field<'a>(script: &'a str, key: &str) -> Option<&'a str> {
     let comment = script.lines().take_while(|line| line.starts_with('#'));
-    comment.filter_map(|line| line.strip_prefix("# ")?.split_once(": ")).find(|(k, _)| *k == key).map(|(_, v)| v)
+    comment
+        .filter_map(|line| line.strip_prefix("# ")?.split_once(": "))
+        .find(|(k, _)| *k == key)
+        .map(|(_, v)| v)
 }
 
 #[cfg(test)]

@@ -59,7 +59,10 @@ pub fn capture(command: &mut Command, doing: &str, timeout: Duration) -> Result<
             Err(RecvTimeoutError::Disconnected) => break,
             Err(RecvTimeoutError::Timeout) => {
                 let seconds = timeout.as_secs();
-                return Err(Error::new(ErrorCode::ToolFailed, format!("{doing}: no answer within {seconds} s")));
+                return Err(Error::new(
+                    ErrorCode::ToolFailed,
+                    format!("{doing}: no answer within {seconds} s"),
+                ));
             }
         }
     }
@@ -110,7 +113,8 @@ impl Drop for Running {
         }
         if let Ok(pid) = i32::try_from(self.child.id()) {
             // the group, so that what the program started goes too
-            let _ = nix::sys::signal::killpg(nix::unistd::Pid::from_raw(pid), nix::sys::signal::Signal::SIGKILL);
+            let _ =
+                nix::sys::signal::killpg(nix::unistd::Pid::from_raw(pid), nix::sys::signal::Signal::SIGKILL);
         }
         let _ = self.child.wait();
     }
@@ -137,7 +141,11 @@ fn read_lines(stream: impl Read + Send + 'static, lines: mpsc::SyncSender<String
 fn not_started(command: &Command, doing: &str, error: &std::io::Error) -> Error {
     let program = command.get_program().to_string_lossy().into_owned();
     let shown = Error::new(ErrorCode::ToolFailed, format!("{doing}: start {program}: {error}"));
-    if error.kind() == std::io::ErrorKind::NotFound { shown.hint(format!("apt-get install {program}")) } else { shown }
+    if error.kind() == std::io::ErrorKind::NotFound {
+        shown.hint(format!("apt-get install {program}"))
+    } else {
+        shown
+    }
 }
 
 fn failed(doing: &str, status: ExitStatus, tail: &[String]) -> Error {
@@ -150,7 +158,10 @@ fn failed(doing: &str, status: ExitStatus, tail: &[String]) -> Error {
 #[cfg(test)]
 mod tests {
     use super::*;
-    use std::sync::{Mutex, atomic::{AtomicBool, Ordering}};
+    use std::sync::{
+        Mutex,
+        atomic::{AtomicBool, Ordering},
+    };
 
     #[derive(Default)]
     struct Recorder {
@@ -188,7 +199,8 @@ mod tests {
     #[test]
     fn a_cancelled_program_is_killed_with_its_children() {
         let began = Instant::now();
-        let error = run(&mut sh("echo stop me; sleep 60 & sleep 60"), "try", &Recorder::default()).unwrap_err();
+        let error =
+            run(&mut sh("echo stop me; sleep 60 & sleep 60"), "try", &Recorder::default()).unwrap_err();
         assert_eq!(error.code, ErrorCode::Cancelled);
         assert!(began.elapsed() < Duration::from_secs(30));
     }
@@ -201,7 +213,8 @@ mod tests {
 
     #[test]
     fn a_missing_program_names_itself() {
-        let error = capture(&mut Command::new("tine-no-such-program"), "ask", Duration::from_secs(1)).unwrap_err();
+        let error =
+            capture(&mut Command::new("tine-no-such-program"), "ask", Duration::from_secs(1)).unwrap_err();
         assert!(error.message.contains("tine-no-such-program") && error.hint.is_some(), "{error:?}");
     }
 }

@@ -18,8 +18,9 @@ pub struct CreateSnapshot {
 pub struct SnapshotInfo {
     /// Its name.
     pub name: SnapshotName,
-    /// Logical size of its tree: the sum of file sizes.
-    pub size_bytes: ByteSize,
+    /// Logical size of its tree: the sum of file sizes. None right after it was taken: it is measured when it is
+    /// first listed or shown.
+    pub size_bytes: Option<ByteSize>,
     /// When it was taken.
     pub created_at: Timestamp,
     /// One line about it.

@@ -23,7 +23,9 @@ fn main() -> Result<(), Box<dyn Error>> {
         ["snapshot", root, tmp] => snapshot(root, tmp),
         ["restore", root, tmp] => restore(root, tmp),
         ["clean", tmp] => Ok(btrfs::delete_subvolume(open(tmp)?.as_fd(), NAME)?),
-        _ => Err("usage: floor diff ROOT OLDER TMP | snapshot ROOT TMP | restore ROOT TMP | clean TMP".into()),
+        _ => {
+            Err("usage: floor diff ROOT OLDER TMP | snapshot ROOT TMP | restore ROOT TMP | clean TMP".into())
+        }
     }
 }
 

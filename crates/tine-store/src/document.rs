@@ -29,8 +29,10 @@ pub(crate) trait Document: Serialize + DeserializeOwned {
 /// Reads the document at `path`.
 pub(crate) fn read<T: Document>(path: &Path) -> Result<T> {
     let bytes = read_bytes(path)?;
-    let corrupt =
-        |e: serde_json::Error| StoreError::Corrupt { object: path.display().to_string(), problem: e.to_string() };
+    let corrupt = |e: serde_json::Error| StoreError::Corrupt {
+        object: path.display().to_string(),
+        problem: e.to_string(),
+    };
     let document: T = serde_json::from_slice(&bytes).map_err(corrupt)?;
     if document.format() > FORMAT {
         return Err(StoreError::Incompatible {
@@ -77,7 +79,9 @@ pub(crate) fn write_new<T: Document>(path: &Path, document: &T) -> Result<()> {
 /// Writes a file where no one looks yet. The next commit makes it durable.
 pub(crate) fn write_new_bytes(path: &Path, bytes: &[u8]) -> Result<()> {
     if bytes.len() as u64 > MAX_BYTES {
-        return Err(StoreError::Usage { message: "settings, description or script of more than 1 MiB".to_owned() });
+        return Err(StoreError::Usage {
+            message: "settings, description or script of more than 1 MiB".to_owned(),
+        });
     }
     let flags = OFlags::WRONLY | OFlags::CREATE | OFlags::EXCL | OFlags::CLOEXEC;
     let mode = Mode::from_raw_mode(0o600);

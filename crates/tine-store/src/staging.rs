@@ -102,7 +102,10 @@ fn discard_at_depth(path: &Path, depth: u32) -> Result<()> {
         return delete_subvolume(path);
     }
     if depth == MAX_DEPTH {
-        return Err(StoreError::Corrupt { object: path.display().to_string(), problem: "nested too deep".into() });
+        return Err(StoreError::Corrupt {
+            object: path.display().to_string(),
+            problem: "nested too deep".into(),
+        });
     }
     for entry in fs::read_dir(path).map_err(at("list", path))? {
         discard_at_depth(&entry.map_err(at("list", path))?.path(), depth + 1)?;

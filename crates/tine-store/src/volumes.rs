@@ -101,7 +101,9 @@ impl Pool {
         if let Some(holder) = self.boxes_with(name)?.first() {
             return Err(StoreError::WrongState {
                 message: format!("volume {name} is attached to box {holder}"),
-                hint: Some(format!("tine update {holder} with its path to detach it, or tine delete {holder}")),
+                hint: Some(format!(
+                    "tine update {holder} with its path to detach it, or tine delete {holder}"
+                )),
             });
         }
         let withdrawn = withdraw(self, &self.layout().volume(name))?;
@@ -125,7 +127,8 @@ impl Pool {
 
     fn boxes_with(&self, volume: &VolumeRef) -> Result<Vec<BoxName>> {
         let boxes = self.list_boxes(Some(&volume.project))?;
-        let attached = boxes.into_iter().filter(|b| b.meta.settings.volumes.iter().any(|v| v.volume == volume.name));
+        let attached =
+            boxes.into_iter().filter(|b| b.meta.settings.volumes.iter().any(|v| v.volume == volume.name));
         Ok(attached.map(|b| b.name.name).collect())
     }
 }

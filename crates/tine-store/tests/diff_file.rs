@@ -1,4 +1,5 @@
 //! `diff file` on hostile trees: nothing is followed out, nothing hangs, limits hold, and `patch` applies what it says.
+#![expect(clippy::unwrap_used, reason = "a test that meets an error has failed")]
 
 use rustix::fs::{CWD, FileType, Mode};
 use std::{
@@ -58,11 +59,20 @@ fn each_status_has_its_contents() {
     fs::write(t.old("deleted"), "d\n").unwrap();
     t.both(|root| fs::write(root.join("same"), "s\n").unwrap());
     let added = t.diff("/added").unwrap();
-    assert_eq!((added.status, added.current.as_deref(), added.previous), (FileStatus::Added, Some("a\n"), None));
+    assert_eq!(
+        (added.status, added.current.as_deref(), added.previous),
+        (FileStatus::Added, Some("a\n"), None)
+    );
     let deleted = t.diff("deleted").unwrap();
-    assert_eq!((deleted.status, deleted.current, deleted.previous.as_deref()), (FileStatus::Deleted, None, Some("d\n")));
+    assert_eq!(
+        (deleted.status, deleted.current, deleted.previous.as_deref()),
+        (FileStatus::Deleted, None, Some("d\n"))
+    );
     let same = t.diff("/./x/..//same").unwrap();
-    assert_eq!((same.status, same.diff, same.path.to_string().as_str()), (FileStatus::Unchanged, None, "/same"));
+    assert_eq!(
+        (same.status, same.diff, same.path.to_string().as_str()),
+        (FileStatus::Unchanged, None, "/same")
+    );
     assert_eq!(t.code("/missing"), ErrorCode::NotFound);
     assert_eq!(t.code("/same/below"), ErrorCode::NotFound);
 }
@@ -82,8 +92,22 @@ fn hidden_paths_are_refused_however_they_are_reached() {
     // a link that only one side has leads there on that side
     symlink("data", t.old("once")).unwrap();
     for path in [
-        "/home", "/home/", "/home/u/f", "home/u/f", "//home//u/f", "/etc/../home/u/f", "/../../home/u/f", "/etc/link/u/f",
-        "/etc/link/not-there", "/etc/file", "/data/f", "/box/bin/tine", "/box/all/x", "/box/proj", "/once/f", "/once",
+        "/home",
+        "/home/",
+        "/home/u/f",
+        "home/u/f",
+        "//home//u/f",
+        "/etc/../home/u/f",
+        "/../../home/u/f",
+        "/etc/link/u/f",
+        "/etc/link/not-there",
+        "/etc/file",
+        "/data/f",
+        "/box/bin/tine",
+        "/box/all/x",
+        "/box/proj",
+        "/once/f",
+        "/once",
     ] {
         assert_eq!(t.code(path), ErrorCode::InvalidPath, "{path}");
     }
@@ -107,7 +131,8 @@ fn one_mebibyte_is_shown_and_one_byte_more_is_not() {
     fs::write(t.new_("f"), vec![b'y'; 1 << 20]).unwrap();
     assert_eq!(t.diff("/f").unwrap().status, FileStatus::Modified);
     for name in ["old", "new"] {
-        fs::write(t.dir.path().join(name).join("g"), vec![b'x'; (1 << 20) + usize::from(name == "old")]).unwrap();
+        fs::write(t.dir.path().join(name).join("g"), vec![b'x'; (1 << 20) + usize::from(name == "old")])
+            .unwrap();
     }
     assert_eq!(t.code("/g"), ErrorCode::TooLarge);
     fs::File::create(t.new_("giant")).unwrap().set_len(1 << 40).unwrap();

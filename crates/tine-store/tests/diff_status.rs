@@ -1,4 +1,5 @@
 //! `diff status` on real btrfs: the send stream, the walk and a plain oracle agree.
+#![expect(clippy::unwrap_used, clippy::expect_used, reason = "a test that meets an error has failed")]
 
 mod diff_support;
 
@@ -96,7 +97,12 @@ fn mutate(random: &mut Random, root: &Path) {
             // the same content again, and the time put back
             let content = fs::read(&path).unwrap();
             fs::write(&path, content).unwrap();
-            fs::File::options().write(true).open(&path).unwrap().set_modified(meta.modified().unwrap()).unwrap();
+            fs::File::options()
+                .write(true)
+                .open(&path)
+                .unwrap()
+                .set_modified(meta.modified().unwrap())
+                .unwrap();
         }
         6 if meta.is_file() && meta.len() > 0 => {
             // other content of the same length, and the time put back
@@ -150,8 +156,9 @@ fn described(root: &Path) -> BTreeMap<Vec<u8>, Vec<u8>> {
         let meta = fs::symlink_metadata(&path).unwrap();
         let mut xattr = vec![0; 16];
         let read = rustix::fs::lgetxattr(&path, "user.t", &mut xattr).unwrap_or(0);
-        let mut text = format!("{:o} {} {} {} {:?} ", meta.mode(), meta.uid(), meta.gid(), meta.rdev(), &xattr[..read])
-            .into_bytes();
+        let mut text =
+            format!("{:o} {} {} {} {:?} ", meta.mode(), meta.uid(), meta.gid(), meta.rdev(), &xattr[..read])
+                .into_bytes();
         if meta.is_file() {
             text.extend(fs::read(&path).unwrap());
         } else if meta.is_symlink() {
@@ -170,7 +177,11 @@ fn oracle(older: &Path, newer: &Path) -> Changes {
     let raw = |path: &Vec<u8>| RawPath::new(path.clone());
     Changes {
         added: newer.keys().filter(|p| !older.contains_key(*p)).map(raw).collect(),
-        modified: newer.iter().filter(|(p, d)| older.get(*p).is_some_and(|o| o != *d)).map(|(p, _)| raw(p)).collect(),
+        modified: newer
+            .iter()
+            .filter(|(p, d)| older.get(*p).is_some_and(|o| o != *d))
+            .map(|(p, _)| raw(p))
+            .collect(),
         deleted: older.keys().filter(|p| !newer.contains_key(*p)).map(raw).collect(),
     }
 }
@@ -211,7 +222,8 @@ fn changes(fs: &Btrfs, live: &Path, hidden: &HiddenPaths, change: impl FnOnce(&P
     assert_eq!(status_by_walk(&older, &newer, hidden).unwrap(), sent);
     fs.delete("older");
     fs.delete("newer");
-    let line = |mark: &str, paths: &[RawPath]| paths.iter().map(|p| format!("{mark} {p}\n")).collect::<String>();
+    let line =
+        |mark: &str, paths: &[RawPath]| paths.iter().map(|p| format!("{mark} {p}\n")).collect::<String>();
     line("+", &sent.added) + &line("~", &sent.modified) + &line("-", &sent.deleted)
 }
 
@@ -235,7 +247,9 @@ fn every_name_of_a_changed_file_shows() {
     let live = fs.subvolume("live");
     fs::create_dir(live.join("d")).unwrap();
     fs::write(live.join("d/one"), "1").unwrap();
-    (0..400).for_each(|i| fs::hard_link(live.join("d/one"), live.join(format!("link-with-a-long-name-{i:03}"))).unwrap());
+    (0..400).for_each(|i| {
+        fs::hard_link(live.join("d/one"), live.join(format!("link-with-a-long-name-{i:03}"))).unwrap()
+    });
     fs::write(live.join("two"), "1").unwrap();
     fs::hard_link(live.join("two"), live.join("d/two")).unwrap();
     let few = changes(&fs, &live, &HiddenPaths::none(), |live| fs::write(live.join("two"), "2").unwrap());
@@ -308,7 +322,9 @@ fn trees_that_are_no_relatives_and_no_subvolumes_are_walked() {
     fs::write(a.join("f"), "1").unwrap();
     fs::write(b.join("f"), "2").unwrap();
     chown(&b, Some(1), None).unwrap();
-    for (older, newer) in [(fs.snapshot(&a, "x"), fs.snapshot(&b, "y")), (Tree::open(&a).unwrap(), Tree::open(&b).unwrap())] {
+    for (older, newer) in
+        [(fs.snapshot(&a, "x"), fs.snapshot(&b, "y")), (Tree::open(&a).unwrap(), Tree::open(&b).unwrap())]
+    {
         let found = tine_store::diff::status(&older, &newer, &HiddenPaths::none()).unwrap();
         let modified: Vec<String> = found.modified.iter().map(ToString::to_string).collect();
         assert_eq!((modified, found.added.len(), found.deleted.len()), (vec!["/".into(), "/f".into()], 0, 0));

@@ -1,4 +1,5 @@
 //! Bases on real btrfs: versions, aliases, publishing, deleting, collisions.
+#![expect(clippy::unwrap_used, reason = "a test says by panicking that it failed, in its helpers too")]
 
 mod store_support;
 
@@ -18,7 +19,7 @@ fn delete(pool: &Pool, name: &str, force: bool) -> Result<tine_store::BaseDelete
 }
 
 fn code<T>(result: Result<T, tine_store::StoreError>) -> ErrorCode {
-    Error::from(result.err().expect("an error")).code
+    Error::from(result.err().unwrap()).code
 }
 
 #[test]
@@ -43,7 +44,11 @@ fn the_first_write_takes_the_name_and_later_ones_move_the_alias() {
     make_base(&pool, "other");
     for missing in ["nope", "other@deb", "deb@nope", &format!("deb:{}", "0".repeat(64))] {
         let error: Error = resolved(missing).unwrap_err().into();
-        assert_eq!((error.code, error.hint.as_deref()), (ErrorCode::NotFound, Some("tine base list")), "{missing}");
+        assert_eq!(
+            (error.code, error.hint.as_deref()),
+            (ErrorCode::NotFound, Some("tine base list")),
+            "{missing}"
+        );
     }
     assert_clean(&pool);
 }

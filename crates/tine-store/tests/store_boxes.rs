@@ -1,4 +1,5 @@
 //! Boxes, volumes and disk limits on real btrfs.
+#![expect(clippy::unwrap_used, reason = "a test says by panicking that it failed, in its helpers too")]
 
 mod store_support;
 
@@ -8,14 +9,16 @@ use std::{
     os::fd::AsFd,
     time::{Duration, Instant},
 };
-use store_support::{TestPool, assert_clean, box_ref, fingerprint, from_base, lock, make_base, make_box, snap, take};
+use store_support::{
+    TestPool, assert_clean, box_ref, fingerprint, from_base, lock, make_base, make_box, snap, take,
+};
 use tine_model::{
     BoxSettings, BoxSource, ByteSize, Error, ErrorCode, Limits, ProjectName, RestoreSnapshot, VolumeRef,
 };
 use tine_store::{Pool, StoreError};
 
 fn code<T>(result: Result<T, StoreError>) -> ErrorCode {
-    Error::from(result.err().expect("an error")).code
+    Error::from(result.err().unwrap()).code
 }
 
 fn volume(name: &str) -> VolumeRef {
@@ -59,7 +62,9 @@ fn taken_and_unknown_names_are_refused_and_leave_nothing() {
     let pool = test.open();
     make_base(&pool, "deb");
     make_box(&pool, "web", "deb");
-    let create = |name: &str, source: &BoxSource| code(pool.create_box(&box_ref(name), source, &BoxSettings::default()));
+    let create = |name: &str, source: &BoxSource| {
+        code(pool.create_box(&box_ref(name), source, &BoxSettings::default()))
+    };
     assert_eq!(create("web", &from_base("deb")), ErrorCode::AlreadyExists);
     assert_eq!(create("new", &from_base("nope")), ErrorCode::NotFound);
     assert_eq!(create("new", &BoxSource::Box(box_ref("nope"))), ErrorCode::NotFound);
@@ -81,7 +86,9 @@ fn of_many_who_create_one_name_exactly_one_wins() {
         threads.into_iter().map(|t| t.join().unwrap()).collect()
     });
     assert_eq!(outcomes.iter().filter(|o| o.is_ok()).count(), 1);
-    assert!(outcomes.into_iter().filter_map(Result::err).all(|e| Error::from(e).code == ErrorCode::AlreadyExists));
+    assert!(
+        outcomes.into_iter().filter_map(Result::err).all(|e| Error::from(e).code == ErrorCode::AlreadyExists)
+    );
     assert_clean(&test.open());
 }
 
@@ -271,6 +278,8 @@ fn shared_directories_are_made_once_per_project() {
     let dirs = pool.shared_dirs(&project).unwrap();
     fs::write(dirs.home.join("file"), "x").unwrap();
     assert_eq!(pool.shared_dirs(&project).unwrap(), dirs);
-    assert!(dirs.project.is_dir() && dirs.all.is_dir() && dirs.bin.is_dir() && dirs.home.join("file").exists());
+    assert!(
+        dirs.project.is_dir() && dirs.all.is_dir() && dirs.bin.is_dir() && dirs.home.join("file").exists()
+    );
     assert_clean(&pool);
 }

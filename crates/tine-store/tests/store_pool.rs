@@ -1,4 +1,5 @@
 //! Making, mounting, leaving and checking a pool on a real loop file.
+#![expect(clippy::unwrap_used, reason = "a test says by panicking that it failed, in its helpers too")]
 
 mod store_support;
 
@@ -41,8 +42,9 @@ fn init_twice_makes_one_pool_and_a_reboot_loses_nothing() {
 fn two_inits_at_once_make_one_pool() {
     let Some(test) = TestPool::empty() else { return };
     let created: Vec<bool> = std::thread::scope(|scope| {
-        let threads: Vec<_> =
-            (0..4).map(|_| scope.spawn(|| Pool::init(&test.root, ByteSize::mib(512)).unwrap().created)).collect();
+        let threads: Vec<_> = (0..4)
+            .map(|_| scope.spawn(|| Pool::init(&test.root, ByteSize::mib(512)).unwrap().created))
+            .collect();
         threads.into_iter().map(|t| t.join().unwrap()).collect()
     });
     assert_eq!(created.iter().filter(|c| **c).count(), 1);
@@ -92,7 +94,8 @@ fn a_pool_on_btrfs_lies_in_place() {
 fn an_unknown_feature_is_refused_by_name() {
     let Some(test) = TestPool::new() else { return };
     let path = test.root.join("store.json");
-    let text = fs::read_to_string(&path).unwrap().replace("\"incompat\":[]", "\"incompat\":[\"time-travel\"]");
+    let text =
+        fs::read_to_string(&path).unwrap().replace("\"incompat\":[]", "\"incompat\":[\"time-travel\"]");
     fs::write(&path, text).unwrap();
     let error: Error = Pool::open(&test.root, WAIT).unwrap_err().into();
     assert_eq!(error.code, ErrorCode::Incompatible);
@@ -207,14 +210,12 @@ fn check_with_data_finds_a_flipped_bit() {
 fn flip_one_byte(image: &Path, block: &[u8]) {
     let file = OpenOptions::new().read(true).write(true).open(image).unwrap();
     let mut buffer = vec![0u8; 4096];
-    for at in (0..file.metadata().unwrap().len()).step_by(4096) {
-        file.read_exact_at(&mut buffer, at).unwrap();
-        if buffer == block {
-            file.write_all_at(b"X", at + 100).unwrap();
-            return;
-        }
-    }
-    panic!("the block is not in the image");
+    let mut is_there = |at: &u64| {
+        file.read_exact_at(&mut buffer, *at).unwrap();
+        buffer == block
+    };
+    let at = (0..file.metadata().unwrap().len()).step_by(4096).find(&mut is_there).unwrap();
+    file.write_all_at(b"X", at + 100).unwrap();
 }
 
 #[test]
@@ -232,9 +233,8 @@ fn a_full_pool_says_so_loses_nothing_and_still_deletes() {
     let _ = file.sync_all();
     drop(file);
     let stage = pool.stage_base(None).unwrap();
-    let error = fs::write(stage.root_path().join("more"), &block).and_then(|()| {
-        fs::File::open(stage.root_path().join("more"))?.sync_all()
-    });
+    let error = fs::write(stage.root_path().join("more"), &block)
+        .and_then(|()| fs::File::open(stage.root_path().join("more"))?.sync_all());
     assert!(error.is_err(), "the pool is not full");
     drop(stage);
     assert_eq!(store_support::fingerprint(&pool.box_root_path(&name)), before);

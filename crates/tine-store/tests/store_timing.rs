@@ -1,5 +1,6 @@
 //! How long the store's own operations take, on demand: `cargo nextest run -p tine-store --release --run-ignored
 //! only -E 'binary(store_timing)' --no-capture`.
+#![expect(clippy::unwrap_used, reason = "a test says by panicking that it failed, in its helpers too")]
 
 mod store_support;
 
@@ -71,7 +72,8 @@ fn operations_on_150_000_files_take_a_few_milliseconds() {
     medians.push(time("restore", 50, |_| {
         lock(&pool, &name).restore(&RestoreSnapshot { name: snap("v0"), keep_as: None }).unwrap();
     }));
-    medians.push(time("delete a box", 40, |i| lock(&pool, &box_ref(&format!("b{}", i + 1))).delete().unwrap()));
+    medians
+        .push(time("delete a box", 40, |i| lock(&pool, &box_ref(&format!("b{}", i + 1))).delete().unwrap()));
     medians.push(time("size of a snapshot, first look", 3, |i| {
         pool.snapshot_size(&name, &snap(&format!("v{i}"))).unwrap();
     }));

@@ -68,7 +68,8 @@ const BTRFS_IOC_INO_PATHS: u64 = 0xc038_9423;
 /// # Errors
 /// `EOPNOTSUPP` where the file system has none; the others of `ioctl_fiemap`.
 pub fn extents(file: BorrowedFd<'_>, start: u64) -> SysResult<Vec<Extent>> {
-    let empty = FiemapExtent { logical: 0, physical: 0, length: 0, reserved64: [0; 2], flags: 0, reserved: [0; 3] };
+    let empty =
+        FiemapExtent { logical: 0, physical: 0, length: 0, reserved64: [0; 2], flags: 0, reserved: [0; 3] };
     let mut map = Box::new(Fiemap {
         start,
         length: u64::MAX - start,
@@ -80,8 +81,9 @@ pub fn extents(file: BorrowedFd<'_>, start: u64) -> SysResult<Vec<Extent>> {
     });
     // SAFETY: the kernel writes the header and at most `count` extents, for which the structure has room; it is
     // plain data that any bytes are valid for.
-    let result =
-        unsafe { libc::ioctl(file.as_raw_fd(), FS_IOC_FIEMAP as libc::Ioctl, std::ptr::from_mut(map.as_mut())) };
+    let result = unsafe {
+        libc::ioctl(file.as_raw_fd(), FS_IOC_FIEMAP as libc::Ioctl, std::ptr::from_mut(map.as_mut()))
+    };
     if result < 0 {
         return Err(SysError::new("map extents of", "a file", io::Error::last_os_error()));
     }

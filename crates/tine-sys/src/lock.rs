@@ -81,7 +81,10 @@ impl FileLock {
     /// True when the file at `path` is the one this lock is on: neither deleted, renamed nor replaced meanwhile.
     #[must_use]
     pub fn is_still_at(&self, path: &Path) -> bool {
-        match (rustix::fs::fstat(&self.file), rustix::fs::statat(rustix::fs::CWD, path, AtFlags::SYMLINK_NOFOLLOW)) {
+        match (
+            rustix::fs::fstat(&self.file),
+            rustix::fs::statat(rustix::fs::CWD, path, AtFlags::SYMLINK_NOFOLLOW),
+        ) {
             (Ok(held), Ok(there)) => (held.st_dev, held.st_ino) == (there.st_dev, there.st_ino),
             _ => false,
         }
@@ -228,8 +231,8 @@ mod tests {
         let file = TempFile::new("wait");
         let held = FileLock::try_acquire(&file.0, LockMode::Exclusive).unwrap().unwrap();
         std::thread::scope(|scope| {
-            let waiter =
-                scope.spawn(|| FileLock::acquire_within(&file.0, LockMode::Exclusive, Duration::from_secs(10)));
+            let waiter = scope
+                .spawn(|| FileLock::acquire_within(&file.0, LockMode::Exclusive, Duration::from_secs(10)));
             std::thread::sleep(Duration::from_millis(20));
             drop(held);
             assert!(waiter.join().unwrap().unwrap().is_some());

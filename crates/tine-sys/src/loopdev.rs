@@ -68,7 +68,9 @@ impl LoopDevice {
                 Err(e) => return Err(e),
             }
         }
-        Err(last.unwrap_or_else(|| SysError::new("attach", "loop device", io::Error::from_raw_os_error(libc::EBUSY))))
+        Err(last.unwrap_or_else(|| {
+            SysError::new("attach", "loop device", io::Error::from_raw_os_error(libc::EBUSY))
+        }))
     }
 
     /// The device's path, as `mount` wants it.
@@ -82,7 +84,8 @@ impl LoopDevice {
     /// # Errors
     /// The kernel's.
     pub fn detach(self) -> SysResult<()> {
-        call(self.device.as_fd(), CLEAR_FD, 0).map_err(|e| SysError::new("detach", self.path.display(), e))?;
+        call(self.device.as_fd(), CLEAR_FD, 0)
+            .map_err(|e| SysError::new("detach", self.path.display(), e))?;
         Ok(())
     }
 

@@ -111,7 +111,11 @@ fn unescape(field: &[u8]) -> PathBuf {
 }
 
 fn octal(digits: &[u8; 3]) -> Option<u8> {
-    digits.iter().try_fold(0u32, |n, d| d.is_ascii_digit().then(|| n * 8 + u32::from(d - b'0')))?.try_into().ok()
+    digits
+        .iter()
+        .try_fold(0u32, |n, d| d.is_ascii_digit().then(|| n * 8 + u32::from(d - b'0')))?
+        .try_into()
+        .ok()
 }
 
 /// How full the file system is that `path` lies on.
@@ -143,7 +147,10 @@ mod tests {
         let entry = parse_line(line).unwrap();
         assert_eq!(entry.root, Path::new("/a b"));
         assert_eq!(entry.mount_point, Path::new("/mnt\\x\ty"));
-        assert_eq!((&*entry.fs_type, entry.source.as_path(), &*entry.device), ("btrfs", Path::new("/dev/loop0"), "98:0"));
+        assert_eq!(
+            (&*entry.fs_type, entry.source.as_path(), &*entry.device),
+            ("btrfs", Path::new("/dev/loop0"), "98:0")
+        );
         assert_eq!(unescape(br"\9\40"), Path::new(r"\9\40"));
         assert!(parse_line(b"").is_none() && parse_line(b"1 2 3:4 / /x rw").is_none());
     }

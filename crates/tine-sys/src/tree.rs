@@ -64,7 +64,8 @@ impl Tree {
     /// # Errors
     /// `EMFILE`, `ENFILE`.
     pub fn try_clone(&self) -> SysResult<Self> {
-        let root = self.root.try_clone().map_err(|e| SysError::new("duplicate descriptor of", "a root", e))?;
+        let root =
+            self.root.try_clone().map_err(|e| SysError::new("duplicate descriptor of", "a root", e))?;
         Ok(Self { root })
     }
 

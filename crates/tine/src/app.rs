@@ -17,7 +17,8 @@ use tine_model::{Error, ErrorCode, ProjectName};
 
 /// Runs the command line `args` (the program's name included) to its exit code.
 pub fn main(args: &[OsString]) -> ExitCode {
-    let parsed = cli::grammar().try_get_matches_from(args).and_then(|m| Cli::from_arg_matches(&m).map(|c| (m, c)));
+    let parsed =
+        cli::grammar().try_get_matches_from(args).and_then(|m| Cli::from_arg_matches(&m).map(|c| (m, c)));
     let (matches, cli) = match parsed {
         Ok(parsed) => parsed,
         Err(error) => return ExitCode::from(refuse(args, &error)),

@@ -42,9 +42,9 @@ pub struct SnapshotArg {
 impl FromStr for SnapshotArg {
     type Err = Error;
     fn from_str(text: &str) -> Result<Self> {
-        let (name, snapshot) = text
-            .split_once('/')
-            .ok_or_else(|| Error::new(ErrorCode::Usage, format!("{text:?} is not of the form BOX/SNAPSHOT")))?;
+        let (name, snapshot) = text.split_once('/').ok_or_else(|| {
+            Error::new(ErrorCode::Usage, format!("{text:?} is not of the form BOX/SNAPSHOT"))
+        })?;
         Ok(Self { name: name.parse()?, snapshot: snapshot.parse()? })
     }
 }
@@ -101,7 +101,9 @@ impl Side {
         };
         let name = String::from_utf8_lossy(&bytes[..colon]);
         match &bytes[colon + 1..] {
-            b"" => Err(Error::new(ErrorCode::InvalidPath, format!("{:?} names no path", text.to_string_lossy()))),
+            b"" => {
+                Err(Error::new(ErrorCode::InvalidPath, format!("{:?} names no path", text.to_string_lossy())))
+            }
             path => Ok(Self::Box { name: name.parse()?, path: path.to_vec() }),
         }
     }
@@ -137,7 +139,10 @@ mod tests {
     #[test]
     fn a_change_is_a_value_or_none() {
         let parse = |text: &str| change(Some(text.parse::<ChangeArg<u32>>().unwrap()));
-        assert_eq!((parse("none"), parse("7"), change::<u32>(None)), (Change::Clear, Change::Set(7), Change::Keep));
+        assert_eq!(
+            (parse("none"), parse("7"), change::<u32>(None)),
+            (Change::Clear, Change::Set(7), Change::Keep)
+        );
         assert!("x".parse::<ChangeArg<u32>>().is_err());
     }
 
@@ -155,6 +160,9 @@ mod tests {
             assert!(side(bad).is_err(), "{bad:?}");
         }
         let odd = OsStr::from_bytes(b"web:/\xff");
-        assert_eq!(Side::parse(odd).unwrap(), Side::Box { name: "web".parse().unwrap(), path: b"/\xff".to_vec() });
+        assert_eq!(
+            Side::parse(odd).unwrap(),
+            Side::Box { name: "web".parse().unwrap(), path: b"/\xff".to_vec() }
+        );
     }
 }

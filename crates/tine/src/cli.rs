@@ -3,8 +3,8 @@
 //! What each command takes stands beside what it does, in `commands`.
 
 use crate::commands::{
-    base, check, completion, cp, create, delete, detach, df, diff, doctor, exec, gc, info, init, lifecycle, list,
-    logs, ps, rename, shell, snapshot, update, version, volume,
+    base, check, completion, cp, create, delete, detach, df, diff, doctor, exec, gc, info, init, lifecycle,
+    list, logs, ps, rename, shell, snapshot, update, version, volume,
 };
 use clap::{Arg, ArgMatches, Args, CommandFactory as _, Parser, Subcommand};
 use std::path::PathBuf;
@@ -100,16 +100,22 @@ pub enum Command {
     /// Copy files into and out of boxes
     Cp(cp::Args),
     /// Keep and bring back moments of a box
-    #[command(subcommand)]
+    #[command(
+        subcommand,
+        after_help = "Example:\n  tine snapshot create web good\n  tine snapshot restore web good"
+    )]
     Snapshot(snapshot::Command),
     /// Show what changed in a box
-    #[command(subcommand)]
+    #[command(subcommand, after_help = "Example:\n  tine diff status web\n  tine diff file web /etc/motd")]
     Diff(diff::Command),
     /// Templates that boxes are made from
-    #[command(subcommand)]
+    #[command(subcommand, after_help = "Example:\n  tine base install box-base\n  tine base list")]
     Base(base::Command),
     /// Data that outlives boxes
-    #[command(subcommand)]
+    #[command(
+        subcommand,
+        after_help = "Example:\n  tine volume create data\n  tine create web -d data=/srv/data"
+    )]
     Volume(volume::Command),
     /// Print a script that completes commands in a shell
     Completion(completion::Args),
@@ -177,13 +183,16 @@ mod tests {
         assert_eq!(project_of("tine list"), (None, true));
         assert_eq!(project_of("tine base import x --file f -p parent"), (None, false));
         assert_eq!(project_of("tine -p a base import x --file f"), (Some("a".into()), false));
-        assert!(grammar().try_get_matches_from("tine base import x --file f --project y".split(' ')).is_err());
+        assert!(
+            grammar().try_get_matches_from("tine base import x --file f --project y".split(' ')).is_err()
+        );
     }
 
     #[test]
     fn global_flags_stand_before_and_after() {
         for line in ["tine -j --yes --wait 3 snapshot list web", "tine snapshot list web -j --yes --wait 3"] {
-            let cli = Cli::from_arg_matches(&grammar().try_get_matches_from(line.split(' ')).unwrap()).unwrap();
+            let cli =
+                Cli::from_arg_matches(&grammar().try_get_matches_from(line.split(' ')).unwrap()).unwrap();
             assert!(cli.global.json && cli.global.yes && cli.global.wait == 3, "{line}");
         }
     }

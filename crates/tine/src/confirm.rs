@@ -43,7 +43,7 @@ impl Permission {
         match self {
             Self::Given => Ok(()),
             Self::Refuse { command } => {
-                let message = format!("{} Nobody can be asked here", crate::screen::line(question));
+                let message = format!("confirmation is needed and no terminal is there to ask: {question}");
                 Err(Error::new(ErrorCode::ConfirmationRequired, message).hint(command.clone()).into())
             }
             Self::Ask if asked(question)? => Ok(()),

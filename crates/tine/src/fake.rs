@@ -169,9 +169,18 @@ impl Service for Fake {
     }
     fn base_info(&self, alias: &BaseAlias, tag: Option<&Sha256Digest>) -> Result<BaseInfo> {
         self.note(tag);
-        Ok(BaseInfo { name: alias.clone(), latest_version: Some(name("box-base")), versions: vec![version("box-base")] })
+        Ok(BaseInfo {
+            name: alias.clone(),
+            latest_version: Some(name("box-base")),
+            versions: vec![version("box-base")],
+        })
     }
-    fn import_base(&self, request: &ImportBase, tar: &mut (dyn Read + Send), _: &dyn Reporter) -> Result<WrittenBase> {
+    fn import_base(
+        &self,
+        request: &ImportBase,
+        tar: &mut (dyn Read + Send),
+        _: &dyn Reporter,
+    ) -> Result<WrittenBase> {
         self.note(request);
         let mut bytes = Vec::new();
         tar.read_to_end(&mut bytes).unwrap();
@@ -247,7 +256,11 @@ impl Service for Fake {
     }
     fn exec(&self, of: &BoxRef, request: &ExecRequest, streams: ExecStreams) -> Result<ExecOutcome> {
         self.note((of.to_string(), request, streams.stdin.is_some()));
-        Ok(if request.background { ExecOutcome::Started { pid: 42 } } else { ExecOutcome::Exited { code: 7 } })
+        Ok(if request.background {
+            ExecOutcome::Started { pid: 42 }
+        } else {
+            ExecOutcome::Exited { code: 7 }
+        })
     }
     fn processes(&self, _: &BoxRef) -> Result<Vec<ProcessInfo>> {
         Ok(self.some(vec![ProcessInfo {
@@ -292,7 +305,12 @@ impl Service for Fake {
         Ok(())
     }
 
-    fn create_snapshot(&self, _: &BoxRef, request: &CreateSnapshot, _: &dyn Reporter) -> Result<SnapshotInfo> {
+    fn create_snapshot(
+        &self,
+        _: &BoxRef,
+        request: &CreateSnapshot,
+        _: &dyn Reporter,
+    ) -> Result<SnapshotInfo> {
         self.note(request);
         Ok(snapshot(&request.name.clone().unwrap_or_else(|| name("v2"))))
     }
@@ -302,7 +320,12 @@ impl Service for Fake {
     fn snapshot_info(&self, _: &BoxRef, of: &SnapshotName) -> Result<SnapshotInfo> {
         Ok(snapshot(of))
     }
-    fn restore_snapshot(&self, _: &BoxRef, request: &RestoreSnapshot, _: &dyn Reporter) -> Result<RestoreReport> {
+    fn restore_snapshot(
+        &self,
+        _: &BoxRef,
+        request: &RestoreSnapshot,
+        _: &dyn Reporter,
+    ) -> Result<RestoreReport> {
         Ok(restored(Some(request.name.clone()), request.keep_as.clone()))
     }
     fn undo_restore(&self, _: &BoxRef, _: &dyn Reporter) -> Result<RestoreReport> {
@@ -317,7 +340,11 @@ impl Service for Fake {
     }
     fn prune_snapshots(&self, _: &BoxRef, request: &PruneSnapshots) -> Result<PruneReport> {
         self.note(request);
-        Ok(PruneReport { dry_run: request.dry_run, kept: vec![name("v2")], removed: vec![name("v1"), name("v0")] })
+        Ok(PruneReport {
+            dry_run: request.dry_run,
+            kept: vec![name("v2")],
+            removed: vec![name("v1"), name("v0")],
+        })
     }
 
     fn diff_status(&self, _: &BoxRef, request: &DiffStatusRequest) -> Result<DiffStatus> {

@@ -33,7 +33,9 @@ impl OutFile {
     pub fn create(path: &Path) -> Result<Self> {
         let made = match fs::metadata(path) {
             Ok(meta) if meta.is_dir() => Err(io::Error::from(io::ErrorKind::IsADirectory)),
-            Ok(meta) if !meta.is_file() => OpenOptions::new().write(true).open(path).map(|f| (f, Way::Direct)),
+            Ok(meta) if !meta.is_file() => {
+                OpenOptions::new().write(true).open(path).map(|f| (f, Way::Direct))
+            }
             _ => unnamed(path),
         };
         let (file, way) = made.map_err(|e| local_error("creating", path, &e))?;

@@ -79,15 +79,25 @@ impl Output {
     }
 
     /// Prints a table, or its first column's names, or the document.
-    pub fn rows<T: Serialize>(&mut self, document: &T, headers: &[&str], rows: &[Vec<String>]) -> Outcome<()> {
+    pub fn rows<T: Serialize>(
+        &mut self,
+        document: &T,
+        headers: &[&str],
+        rows: &[Vec<String>],
+    ) -> Outcome<()> {
         let names = rows.iter().filter_map(|row| row.first().cloned());
         self.present(document, names, |out| out.table(headers, rows))
     }
 
+    /// Prints one name per line, or the document.
+    pub fn names<T: Serialize>(&mut self, document: &T, names: &[impl ToString]) -> Outcome<()> {
+        let names: Vec<String> = names.iter().map(ToString::to_string).collect();
+        self.present(document, names.clone(), |out| names.iter().try_for_each(|name| out.line(name)))
+    }
+
     /// Prints one name, or the document.
     pub fn name<T: Serialize>(&mut self, document: &T, name: impl ToString) -> Outcome<()> {
-        let name = name.to_string();
-        self.present(document, [name.clone()], |out| out.line(&name))
+        self.names(document, &[name.to_string()])
     }
 
     /// One JSON document.
@@ -153,7 +163,9 @@ impl Output {
     /// Refuses to write binary data to a terminal.
     pub fn refuse_terminal(&self, what: &str) -> Outcome<()> {
         match self.stdout_is_terminal {
-            true => Err(usage(format!("{what} does not belong on a terminal: send it to a file or pipe")).into()),
+            true => {
+                Err(usage(format!("{what} does not belong on a terminal: send it to a file or pipe")).into())
+            }
             false => Ok(()),
         }
     }

@@ -7,7 +7,7 @@ use std::{
     sync::{Mutex, MutexGuard, PoisonError},
     time::{Duration, Instant},
 };
-use tine_model::{ByteSize, Reporter};
+use tine_model::{ByteSize, Error, ErrorCode, Reporter, Result};
 
 /// Counts below this are items, from it on bytes: the reporter's interface does not tell them apart, and no list
 /// of things to do is this long while no amount of data worth a bar is smaller.
@@ -65,6 +65,14 @@ impl Progress {
         &self.interrupt
     }
 
+    /// Names the true cause of a failure that came after the user asked to stop.
+    pub fn cause<T>(&self, result: Result<T>) -> Result<T> {
+        match result {
+            Err(_) if self.interrupt.is_set() => Err(Error::new(ErrorCode::Cancelled, "stopped as asked")),
+            result => result,
+        }
+    }
+
     fn step(&self) -> MutexGuard<'_, Step> {
         // a panic elsewhere must not take progress with it
         self.step.lock().unwrap_or_else(PoisonError::into_inner)
@@ -100,7 +108,9 @@ impl Reporter for Progress {
         let mut step = self.step();
         match self.place {
             Place::Terminal if step.bar.is_some() || step.began.elapsed() >= BAR_DELAY => step.draw(done),
-            Place::Log if self.length == Length::Long && step.said.elapsed() >= LOG_INTERVAL => step.log(done),
+            Place::Log if self.length == Length::Long && step.said.elapsed() >= LOG_INTERVAL => {
+                step.log(done)
+            }
             _ => {}
         }
     }
@@ -196,7 +206,9 @@ mod tests {
             let bar = ProgressBar::hidden();
             bar.set_style(style(total, done));
         }
-        for template in ["{msg} [{bar:30}] {bytes} of {total_bytes} {bytes_per_sec} {eta}", "{spinner} {msg} {elapsed}"] {
+        for template in
+            ["{msg} [{bar:30}] {bytes} of {total_bytes} {bytes_per_sec} {eta}", "{spinner} {msg} {elapsed}"]
+        {
             assert!(ProgressStyle::with_template(template).is_ok());
         }
     }

@@ -27,7 +27,8 @@ mod tests {
 
     #[test]
     fn columns_line_up_without_borders_or_trailing_spaces() {
-        let rows = vec![vec!["a".to_owned(), "long value".to_owned()], vec!["bcdef".to_owned(), "-".to_owned()]];
+        let rows =
+            vec![vec!["a".to_owned(), "long value".to_owned()], vec!["bcdef".to_owned(), "-".to_owned()]];
         assert_eq!(draw(&["NAME", "KIND"], &rows), "NAME   KIND\na      long value\nbcdef  -\n");
         assert_eq!(draw(&["NAME", "KIND"], &[]), "NAME  KIND\n");
     }

@@ -63,7 +63,9 @@ pub fn stdin_is_terminal() -> bool {
 /// The size of the window behind stdin; 24 by 80 when it does not say.
 pub fn window_size() -> WindowSize {
     match termios::tcgetwinsize(io::stdin()) {
-        Ok(size) if size.ws_row > 0 && size.ws_col > 0 => WindowSize { rows: size.ws_row, columns: size.ws_col },
+        Ok(size) if size.ws_row > 0 && size.ws_col > 0 => {
+            WindowSize { rows: size.ws_row, columns: size.ws_col }
+        }
         _ => WindowSize { rows: 24, columns: 80 },
     }
 }

@@ -1,5 +1,7 @@
 //! Bases, as typed.
 
+#![expect(clippy::unwrap_used, reason = "a test fails by panicking")]
+
 mod support;
 
 use std::{fs, os::unix::fs::PermissionsExt as _, path::Path, process::Command};
@@ -15,15 +17,22 @@ fn versions_pile_up_and_the_alias_moves() {
     f.import_tiny("deb");
     f.import_tiny("deb");
     let info = f.json(&["base", "info", "deb"]);
-    let versions: Vec<&str> = info["versions"].as_array().unwrap().iter().map(|v| v["name"].as_str().unwrap()).collect();
+    let versions: Vec<&str> =
+        info["versions"].as_array().unwrap().iter().map(|v| v["name"].as_str().unwrap()).collect();
     assert_eq!(versions.len(), 3);
     assert_eq!(versions[2], "deb", "the first write has exactly that name");
-    assert!(versions[..2].iter().all(|v| v.starts_with("deb-v") && v.len() == 3 + VERSION_SHAPE), "{versions:?}");
+    assert!(
+        versions[..2].iter().all(|v| v.starts_with("deb-v") && v.len() == 3 + VERSION_SHAPE),
+        "{versions:?}"
+    );
     assert!(versions[0] > versions[1]);
     assert_eq!(info["latest_version"], versions[0]);
     assert_eq!(info["versions"][0]["provenance"]["kind"], "import");
     let list = f.ok(&["base", "list"]);
-    assert!(list.starts_with("NAME  VERSION") && list.contains(versions[0]) && list.lines().count() == 2, "{list}");
+    assert!(
+        list.starts_with("NAME  VERSION") && list.contains(versions[0]) && list.lines().count() == 2,
+        "{list}"
+    );
     f.check();
 }
 
@@ -61,7 +70,8 @@ fn export_and_import_give_the_same_tree() {
     f.ok(&["base", "import", "again", "--file", tar]);
     let list = |name: &str| {
         let root = f.pool().join("bases").join(name).join("root");
-        let script = "cd \"$0\" && find . -printf '%p|%y|%m|%U|%G|%n|%l|%T@\\0' | LC_ALL=C sort -z | sha256sum";
+        let script =
+            "cd \"$0\" && find . -printf '%p|%y|%m|%U|%G|%n|%l|%T@\\0' | LC_ALL=C sort -z | sha256sum";
         String::from_utf8(Command::new("sh").args(["-c", script]).arg(root).output().unwrap().stdout).unwrap()
     };
     assert_eq!(list("saved"), list("again"));
@@ -112,7 +122,11 @@ fn delete_needs_exactly_one_of_alias_and_version() {
     let newest = f.json(&["base", "info", "deb"])["latest_version"].as_str().unwrap().to_owned();
     f.refuses("wrong_state", &["base", "delete", "--version", &newest, "--yes"]);
     f.ok(&["base", "delete", "--version", &newest, "--force", "--yes"]);
-    assert_eq!(f.json(&["base", "info", "deb"])["latest_version"], "deb", "the alias names the next older version");
+    assert_eq!(
+        f.json(&["base", "info", "deb"])["latest_version"],
+        "deb",
+        "the alias names the next older version"
+    );
     f.ok(&["base", "delete", "--alias", "deb", "--yes"]);
     f.refuses("not_found", &["base", "delete", "--alias", "deb", "--yes"]);
     f.ok(&["create", "still", "--base", "deb", "--no-start"]);
@@ -127,16 +141,23 @@ fn a_script_digest_selects_versions() {
     let f = Fixture::new();
     let context = context(&f, "FROM scratch\n");
     let path = recorded_engines(&f, &["podman"], "amd64");
-    let built = f.command(&["base", "build", "made", context.to_str().unwrap()]).env("PATH", &path).output().unwrap();
+    let built =
+        f.command(&["base", "build", "made", context.to_str().unwrap()]).env("PATH", &path).output().unwrap();
     assert!(built.status.success(), "{built:?}");
     let info = f.json(&["base", "info", "made"]);
     let provenance = &info["versions"][0]["provenance"];
-    assert_eq!((provenance["kind"].as_str(), provenance["build"]["builder"].as_str()), (Some("build"), Some("podman")));
+    assert_eq!(
+        (provenance["kind"].as_str(), provenance["build"]["builder"].as_str()),
+        (Some("build"), Some("podman"))
+    );
     assert_eq!(provenance["build"]["script"], "FROM scratch\n");
     let digest = provenance["build"]["script_sha256"].as_str().unwrap();
     f.ok(&["create", "a", "--base", &format!("made:{digest}"), "--net", "none"]);
     assert_eq!(f.json(&["base", "info", "made", "--tag", digest])["versions"].as_array().unwrap().len(), 1);
-    assert_eq!(f.json(&["base", "info", "made", "--tag", &"0".repeat(64)])["versions"].as_array().unwrap().len(), 0);
+    assert_eq!(
+        f.json(&["base", "info", "made", "--tag", &"0".repeat(64)])["versions"].as_array().unwrap().len(),
+        0
+    );
     let shown = f.ok(&["base", "show", "made"]);
     assert!(shown.starts_with("VERSION") && shown.contains("FROM scratch"), "{shown}");
 }
@@ -172,15 +193,22 @@ fn recorded_engines(f: &Fixture, engines: &[&str], architecture: &str) -> String
 #[test]
 fn the_first_engine_that_answers_builds() {
     require!("btrfs");
-    for (answering, chosen) in [(&["docker", "podman"][..], "docker"), (&["podman", "nerdctl"], "podman"), (&["nerdctl"], "nerdctl")] {
+    for (answering, chosen) in
+        [(&["docker", "podman"][..], "docker"), (&["podman", "nerdctl"], "podman"), (&["nerdctl"], "nerdctl")]
+    {
         let f = Fixture::empty();
         let context = context(&f, "FROM x\n");
         let path = recorded_engines(&f, answering, "amd64");
-        let done = f.command(&["base", "build", "made", context.to_str().unwrap()]).env("PATH", &path).output().unwrap();
+        let done = f
+            .command(&["base", "build", "made", context.to_str().unwrap()])
+            .env("PATH", &path)
+            .output()
+            .unwrap();
         assert!(done.status.success(), "{done:?}");
         let calls = fs::read_to_string(f.dir().join("calls")).unwrap();
         let dir = context.display();
-        let build = format!("{chosen} build --platform linux/amd64 -t made:latest -f {dir}/Dockerfile {dir}\n");
+        let build =
+            format!("{chosen} build --platform linux/amd64 -t made:latest -f {dir}/Dockerfile {dir}\n");
         assert!(calls.contains(&build), "{calls}");
         assert!(calls.ends_with(&format!("{chosen} rm -f 0123456789abcdef\n")), "{calls}");
     }
@@ -194,7 +222,11 @@ fn a_build_is_refused_without_engine_file_or_right_architecture() {
     let context = context.to_str().unwrap();
     let try_build = |engines: &[&str], architecture: &str, args: &[&str]| {
         let path = recorded_engines(&f, engines, architecture);
-        let done = f.command(&[&["--json", "base", "build", "made"], args].concat()).env("PATH", &path).output().unwrap();
+        let done = f
+            .command(&[&["--json", "base", "build", "made"], args].concat())
+            .env("PATH", &path)
+            .output()
+            .unwrap();
         let document: serde_json::Value = serde_json::from_slice(&done.stdout).unwrap();
         document["error"]["code"].as_str().unwrap().to_owned()
     };
@@ -211,7 +243,10 @@ fn podman_builds_for_real() {
     require!("container");
     let root = std::env::var("TINE_TEST_ROOT_TAR").unwrap_or_default();
     if !Path::new(&root).exists() || Command::new("podman").arg("--version").output().is_err() {
-        assert!(!std::env::var("TINE_REQUIRE").unwrap_or_default().contains("container"), "needs podman and TINE_TEST_ROOT_TAR");
+        assert!(
+            !std::env::var("TINE_REQUIRE").unwrap_or_default().contains("container"),
+            "needs podman and TINE_TEST_ROOT_TAR"
+        );
         eprintln!("SKIPPED: needs podman and TINE_TEST_ROOT_TAR");
         return;
     }
@@ -219,9 +254,13 @@ fn podman_builds_for_real() {
     let image = format!("tine-test-{}", support::nanos());
     let storage = f.dir().join("podman");
     // storage of its own, and RUN without an OCI runtime: some hosts' cgroup layouts are refused by crun
-    let podman_root = format!("[storage]\ndriver=\"vfs\"\ngraphroot=\"{0}/graph\"\nrunroot=\"{0}/run\"\n", storage.display());
+    let podman_root = format!(
+        "[storage]\ndriver=\"vfs\"\ngraphroot=\"{0}/graph\"\nrunroot=\"{0}/run\"\n",
+        storage.display()
+    );
     let storage_conf = f.file("storage.conf", podman_root.as_bytes());
-    let environment = [("CONTAINERS_STORAGE_CONF", storage_conf.to_str().unwrap()), ("BUILDAH_ISOLATION", "chroot")];
+    let environment =
+        [("CONTAINERS_STORAGE_CONF", storage_conf.to_str().unwrap()), ("BUILDAH_ISOLATION", "chroot")];
     let imported = Command::new("podman").args(["import", &root, &image]).envs(environment).output().unwrap();
     assert!(imported.status.success(), "{imported:?}");
     let context = context(&f, &format!("FROM localhost/{image}\nRUN echo from-podman > /built\n"));
@@ -229,7 +268,10 @@ fn podman_builds_for_real() {
     let built = build.envs(environment).output().unwrap();
     assert!(built.status.success(), "{built:?}");
     f.ok(&["create", "b", "--base", "made", "--net", "none"]);
-    assert_eq!(f.sh("b", "cat /built; test -e /etc/debian_version -o -e /etc/lsb-release && echo debian"), "from-podman\ndebian\n");
+    assert_eq!(
+        f.sh("b", "cat /built; test -e /etc/debian_version -o -e /etc/lsb-release && echo debian"),
+        "from-podman\ndebian\n"
+    );
     assert_eq!(f.json(&["base", "info", "made"])["versions"][0]["provenance"]["build"]["builder"], "podman");
     let _ = Command::new("podman").args(["system", "reset", "--force"]).envs(environment).output();
 }
@@ -256,7 +298,8 @@ fn wrong_architectures_and_roots_without_programs_are_refused() {
 fn saving_within_one_second_makes_two_versions() {
     require!("btrfs");
     let f = Fixture::with_boxes(&["a"]);
-    let children: Vec<_> = (0..4).map(|_| f.command(&["base", "save", "saved", "a"]).spawn().unwrap()).collect();
+    let children: Vec<_> =
+        (0..4).map(|_| f.command(&["base", "save", "saved", "a"]).spawn().unwrap()).collect();
     for mut child in children {
         assert!(child.wait().unwrap().success());
     }
@@ -277,8 +320,15 @@ fn the_maintained_python_base_builds_on_the_maintained_root() {
     f.ok(&["base", "install", "python"]);
     let again = f.run(&["base", "install", "python"]);
     assert_eq!(again.code, 0);
-    assert_eq!(f.json(&["base", "info", "python"])["versions"].as_array().unwrap().len(), 1, "installed once");
+    assert_eq!(
+        f.json(&["base", "info", "python"])["versions"].as_array().unwrap().len(),
+        1,
+        "installed once"
+    );
     f.ok(&["create", "p", "--base", "python", "--net", "none"]);
-    assert_eq!(f.ok(&["exec", "p", "--", "python3", "-c", "import numpy; print(numpy.arange(5).sum())"]), "10\n");
+    assert_eq!(
+        f.ok(&["exec", "p", "--", "python3", "-c", "import numpy; print(numpy.arange(5).sum())"]),
+        "10\n"
+    );
     f.check();
 }

@@ -1,5 +1,7 @@
 //! Bad input: names, tars.
 
+#![expect(clippy::unwrap_used, reason = "a test fails by panicking")]
+
 mod support;
 
 use std::process::{Command, Stdio};
@@ -44,7 +46,17 @@ fn taken_and_unknown_names_change_nothing() {
     f.refuses("not_found", &["create", "c", "--fork", "no-such-box", "--no-start"]);
     f.refuses("not_found", &["create", "c", "--from", "a/no-such-snapshot", "--no-start"]);
     f.refuses("not_found", &["create", "c", "-d", "no-such-volume=/data", "--no-start"]);
-    for args in [&["start", "x"][..], &["stop", "x"], &["pause", "x"], &["ps", "x"], &["logs", "x"], &["info", "x"], &["snapshot", "list", "x"], &["diff", "status", "x"], &["delete", "x", "--yes"]] {
+    for args in [
+        &["start", "x"][..],
+        &["stop", "x"],
+        &["pause", "x"],
+        &["ps", "x"],
+        &["logs", "x"],
+        &["info", "x"],
+        &["snapshot", "list", "x"],
+        &["diff", "status", "x"],
+        &["delete", "x", "--yes"],
+    ] {
         f.refuses("not_found", args);
     }
     assert_eq!((f.ok(&["-q", "list"]), f.staging()), ("a\nb\n".into(), vec![]));
@@ -93,8 +105,14 @@ fn hostile_tars_leave_nothing() {
         ("parent folder", tar().entry(b'0', b"etc/../../evil", b"", b"x").end()),
         ("hard link out", tar().entry(b'1', b"evil", b"../../../../etc/passwd", b"").end()),
         ("absolute hard link", tar().entry(b'1', b"evil", b"/etc/passwd", b"").end()),
-        ("write through a link", tar().entry(b'2', b"esc", b"/var/tmp", b"").entry(b'0', b"esc/evil", b"", b"x").end()),
-        ("write through a relative link", tar().entry(b'2', b"esc", b"../../..", b"").entry(b'0', b"esc/evil", b"", b"x").end()),
+        (
+            "write through a link",
+            tar().entry(b'2', b"esc", b"/var/tmp", b"").entry(b'0', b"esc/evil", b"", b"x").end(),
+        ),
+        (
+            "write through a relative link",
+            tar().entry(b'2', b"esc", b"../../..", b"").entry(b'0', b"esc/evil", b"", b"x").end(),
+        ),
         ("block device", tar().entry(b'4', b"disk", b"", b"").end()),
         ("character device", tar().entry(b'3', b"mem", b"", b"").end()),
         ("truncated", tar().0[..100_000].to_vec()),
@@ -118,7 +136,10 @@ fn a_truncated_gzip_is_refused() {
     let gz = Command::new("gzip").args(["-1", "-c"]).arg(&tar).output().unwrap().stdout;
     let cut = f.file("cut.tar.gz", &gz[..gz.len() / 2]);
     f.refuses("invalid_input", &["base", "import", "cut", "--file", cut.to_str().unwrap()]);
-    let done = f.feed(&["--json", "base", "import", "cut", "--file", "-"], b"\x1f\x8b\x08garbage that is no gzip at all");
+    let done = f.feed(
+        &["--json", "base", "import", "cut", "--file", "-"],
+        b"\x1f\x8b\x08garbage that is no gzip at all",
+    );
     assert!(done.code == 1 && done.out.contains("invalid_input"), "{done:?}");
     assert_eq!((f.staging(), f.subvolumes()), (vec![], vec![]));
 }
@@ -137,7 +158,12 @@ fn a_setuid_program_keeps_its_bit() {
 
 /// Feeds what `script` (Python) writes to an import that must be refused, and returns its message.
 fn refused_stream(f: &Fixture, script: &str) -> String {
-    let mut source = Command::new("python3").args(["-c", script]).stdout(Stdio::piped()).stderr(Stdio::null()).spawn().unwrap();
+    let mut source = Command::new("python3")
+        .args(["-c", script])
+        .stdout(Stdio::piped())
+        .stderr(Stdio::null())
+        .spawn()
+        .unwrap();
     let mut import = f.command(&["--json", "base", "import", "bomb", "--file", "-"]);
     let done = import.stdin(source.stdout.take().unwrap()).output().unwrap();
     let _ = source.kill();

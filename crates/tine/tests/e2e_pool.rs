@@ -1,5 +1,7 @@
 //! The pool: init, reboot, full, detach, doctor, df, gc, check.
 
+#![expect(clippy::unwrap_used, reason = "a test fails by panicking")]
+
 mod support;
 
 use std::process::Command;
@@ -25,7 +27,8 @@ fn init_in_place_uses_a_btrfs_that_is_there() {
     let outer = Fixture::sized("2GiB");
     let inner = outer.pool().join("shared/all/inner");
     let inner = inner.to_str().unwrap();
-    let tine = |args: &[&str]| Command::new(support::TINE).args(["--root", inner]).args(args).output().unwrap();
+    let tine =
+        |args: &[&str]| Command::new(support::TINE).args(["--root", inner]).args(args).output().unwrap();
     assert!(tine(&["init"]).status.success());
     assert!(!std::path::Path::new(&format!("{inner}.img")).exists(), "no loop file is needed");
     assert!(tine(&["check"]).status.success());
@@ -76,7 +79,8 @@ fn after_a_reboot_every_verb_works() {
 /// What a power cut leaves: no process, no mount, nothing of the host's runtime folder.
 fn reboot(f: &Fixture) {
     let pool = f.pool();
-    let monitors = Command::new("pgrep").args(["-f", &format!("__monitor.*{}", f.dir().display())]).output().unwrap();
+    let monitors =
+        Command::new("pgrep").args(["-f", &format!("__monitor.*{}", f.dir().display())]).output().unwrap();
     for pid in String::from_utf8_lossy(&monitors.stdout).split_whitespace() {
         let _ = Command::new("kill").args(["-9", pid]).output();
     }
@@ -110,10 +114,13 @@ fn a_full_pool_says_so_and_can_be_emptied() {
     let done = f.run(&["exec", "b", "--", "sh", "-c", "dd if=/dev/urandom of=/fill bs=1M count=2000"]);
     assert!(done.code != 0 && done.err.contains("No space left"), "{done:?}");
     let big = f.dir().join("big.tar");
-    let make = format!("mkdir -p big && cd big && tar xf ../tiny.tar && head -c 300M /dev/urandom > fill && tar cf ../big.tar . && rm -r ../big");
+    let make = "mkdir -p big && cd big && tar xf ../tiny.tar && head -c 300M /dev/urandom > fill && tar cf ../big.tar . && rm -r ../big";
     assert!(Command::new("sh").args(["-c", &make]).current_dir(f.dir()).status().unwrap().success());
     let import = f.run(&["--json", "base", "import", "big", "--file", big.to_str().unwrap()]);
-    assert!(import.code == 1 && (import.out.contains("pool_full") || import.out.contains("too_large")), "{import:?}");
+    assert!(
+        import.code == 1 && (import.out.contains("pool_full") || import.out.contains("too_large")),
+        "{import:?}"
+    );
     assert_eq!(f.staging(), Vec::<String>::new());
     let _ = f.run(&["snapshot", "create", "b", "full"]);
     f.check();
@@ -136,7 +143,8 @@ fn df_tells_what_a_box_alone_holds() {
     f.ok(&["stop", "b"]);
     let df = f.json(&["df"]);
     let usage = &df["boxes"][0];
-    let (logical, exclusive) = (usage["logical_bytes"].as_u64().unwrap(), usage["exclusive_bytes"].as_u64().unwrap());
+    let (logical, exclusive) =
+        (usage["logical_bytes"].as_u64().unwrap(), usage["exclusive_bytes"].as_u64().unwrap());
     assert!((8_000_000..12_000_000).contains(&exclusive) && logical > exclusive, "{df}");
     assert!(f.ok(&["df"]).contains("GiB"));
 }
@@ -147,7 +155,16 @@ fn gc_removes_staging_and_says_what_it_would() {
     let f = Fixture::with_boxes(&["b"]);
     let leftover = f.pool().join("tmp/0123");
     std::fs::create_dir_all(&leftover).unwrap();
-    assert!(Command::new("btrfs").args(["subvolume", "snapshot", "-r"]).arg(f.root_of("b")).arg(leftover.join("root")).output().unwrap().status.success());
+    assert!(
+        Command::new("btrfs")
+            .args(["subvolume", "snapshot", "-r"])
+            .arg(f.root_of("b"))
+            .arg(leftover.join("root"))
+            .output()
+            .unwrap()
+            .status
+            .success()
+    );
     assert!(f.ok(&["gc", "--dry-run"]).contains("0123"));
     assert!(leftover.exists());
     assert!(f.ok(&["gc"]).contains("0123"));

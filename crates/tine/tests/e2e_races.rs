@@ -1,5 +1,7 @@
 //! Two terminals at once, and processes killed at random moments.
 
+#![expect(clippy::unwrap_used, reason = "a test fails by panicking")]
+
 mod support;
 
 use std::{process::Stdio, time::Duration};
@@ -12,7 +14,13 @@ fn one_of_two_creators_wins() {
     for round in 0..5 {
         let name = format!("b{round}");
         let mut children: Vec<_> = (0..4)
-            .map(|_| f.command(&["create", &name, "--no-start"]).stderr(Stdio::null()).stdout(Stdio::null()).spawn().unwrap())
+            .map(|_| {
+                f.command(&["create", &name, "--no-start"])
+                    .stderr(Stdio::null())
+                    .stdout(Stdio::null())
+                    .spawn()
+                    .unwrap()
+            })
             .collect();
         let won = children.iter_mut().filter_map(|c| c.wait().ok()).filter(|s| s.success()).count();
         assert_eq!(won, 1);
@@ -25,7 +33,9 @@ fn one_of_two_creators_wins() {
 fn snapshots_at_once_get_different_numbers() {
     require!("btrfs");
     let f = Fixture::with_boxes(&["b"]);
-    let children: Vec<_> = (0..6).map(|_| f.command(&["snapshot", "create", "b"]).stdout(Stdio::null()).spawn().unwrap()).collect();
+    let children: Vec<_> = (0..6)
+        .map(|_| f.command(&["snapshot", "create", "b"]).stdout(Stdio::null()).spawn().unwrap())
+        .collect();
     for mut child in children {
         assert!(child.wait().unwrap().success());
     }
@@ -59,7 +69,10 @@ fn execs_at_once_all_answer() {
         .collect();
     for (n, child) in children.into_iter().enumerate() {
         let done = child.wait_with_output().unwrap();
-        assert_eq!((done.status.code(), String::from_utf8_lossy(&done.stdout).into_owned()), (Some(n as i32), format!("{n}\n")));
+        assert_eq!(
+            (done.status.code(), String::from_utf8_lossy(&done.stdout).into_owned()),
+            (Some(n as i32), format!("{n}\n"))
+        );
     }
 }
 

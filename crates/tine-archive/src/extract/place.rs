@@ -33,7 +33,11 @@ impl Extractor<'_> {
 
     fn open_parent(&self, member: &Member, path: &Path) -> Result<Dir> {
         match self.tree.exact_dir(path) {
-            Err(e) if [Errno::NOENT, Errno::LOOP, Errno::NOTDIR].iter().any(|n| n.raw_os_error() == e.errno()) => {
+            Err(e)
+                if [Errno::NOENT, Errno::LOOP, Errno::NOTDIR]
+                    .iter()
+                    .any(|n| n.raw_os_error() == e.errno()) =>
+            {
                 self.open_parent_by_parts(member, path)
             }
             other => other.map_err(|e| ArchiveError::tree(&member.name, e)),

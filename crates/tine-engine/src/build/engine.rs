@@ -106,10 +106,12 @@ fn find_engine(wanted: Option<BuildEngine>) -> Result<BuildEngine> {
 }
 
 fn require_buildx() -> Result<()> {
-    tool::capture(&mut command(&words::has_buildx()), "look for docker buildx", ANSWER_TIMEOUT).map(drop).map_err(|e| {
-        let message = format!("docker needs buildx to build for amd64 on {ARCH}: {}", e.message);
-        Error::new(ErrorCode::Unsupported, message).hint("apt-get install docker-buildx")
-    })
+    tool::capture(&mut command(&words::has_buildx()), "look for docker buildx", ANSWER_TIMEOUT)
+        .map(drop)
+        .map_err(|e| {
+            let message = format!("docker needs buildx to build for amd64 on {ARCH}: {}", e.message);
+            Error::new(ErrorCode::Unsupported, message).hint("apt-get install docker-buildx")
+        })
 }
 
 fn require_amd64(engine: BuildEngine, image: &str) -> Result<()> {
@@ -119,7 +121,8 @@ fn require_amd64(engine: BuildEngine, image: &str) -> Result<()> {
         "amd64" => Ok(()),
         other => {
             let message = format!("{image} was built for {other:?}, and boxes are amd64");
-            Err(Error::new(ErrorCode::WrongArchitecture, message).hint("FROM --platform=linux/amd64 … in the Dockerfile"))
+            Err(Error::new(ErrorCode::WrongArchitecture, message)
+                .hint("FROM --platform=linux/amd64 … in the Dockerfile"))
         }
     }
 }
@@ -133,9 +136,11 @@ struct Container {
 impl Container {
     fn create(engine: BuildEngine, image: &str) -> Result<Self> {
         let words = words::create(engine, image);
-        let said = tool::capture(&mut command(&words), &format!("create a container of {image}"), SHORT_TIMEOUT)?;
+        let said =
+            tool::capture(&mut command(&words), &format!("create a container of {image}"), SHORT_TIMEOUT)?;
         // warnings may come before it; the id is the last word of hex digits
-        let id = said.split_whitespace().rev().find(|w| w.len() >= 12 && w.bytes().all(|b| b.is_ascii_hexdigit()));
+        let id =
+            said.split_whitespace().rev().find(|w| w.len() >= 12 && w.bytes().all(|b| b.is_ascii_hexdigit()));
         let id = id.ok_or_else(|| {
             Error::new(ErrorCode::ToolFailed, format!("{} create printed no container id", engine.program()))
         })?;
@@ -158,7 +163,8 @@ struct Export {
 
 impl Export {
     fn start(words: &Words) -> Result<Self> {
-        let failed = |e: &dyn std::fmt::Display| Error::new(ErrorCode::ToolFailed, format!("export the image: {e}"));
+        let failed =
+            |e: &dyn std::fmt::Display| Error::new(ErrorCode::ToolFailed, format!("export the image: {e}"));
         let mut child = command(words)
             .stdin(Stdio::null())
             .stdout(Stdio::piped())

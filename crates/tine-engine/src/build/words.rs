@@ -42,7 +42,8 @@ pub fn has_buildx() -> Words {
 pub fn build(engine: BuildEngine, host_arch: &str, request: &BuildBase, dockerfile: &str) -> Words {
     let image = image(request);
     let common = ["--platform", PLATFORM, "-t", &image, "-f", dockerfile, &request.context_dir];
-    let verb: &[&str] = if needs_buildx(engine, host_arch) { &["buildx", "build", "--load"] } else { &["build"] };
+    let verb: &[&str] =
+        if needs_buildx(engine, host_arch) { &["buildx", "build", "--load"] } else { &["build"] };
     Words::new(engine, &[verb, &common].concat())
 }
 
@@ -82,7 +83,8 @@ mod tests {
     #[test]
     fn every_engine_builds_amd64_on_its_own_architecture() {
         for engine in BuildEngine::ALL {
-            let expected = format!("{} build --platform linux/amd64 -t web:latest -f /src/D /src", engine.program());
+            let expected =
+                format!("{} build --platform linux/amd64 -t web:latest -f /src/D /src", engine.program());
             assert_eq!(line(&build(engine, "x86_64", &request(), "/src/D")), expected);
         }
     }
@@ -90,9 +92,14 @@ mod tests {
     #[test]
     fn only_docker_needs_buildx_and_only_elsewhere() {
         let docker = build(BuildEngine::Docker, "aarch64", &request(), "/src/D");
-        assert_eq!(line(&docker), "docker buildx build --load --platform linux/amd64 -t web:latest -f /src/D /src");
+        assert_eq!(
+            line(&docker),
+            "docker buildx build --load --platform linux/amd64 -t web:latest -f /src/D /src"
+        );
         let podman = build(BuildEngine::Podman, "aarch64", &request(), "/src/D");
         assert_eq!(line(&podman), "podman build --platform linux/amd64 -t web:latest -f /src/D /src");
-        assert!(!needs_buildx(BuildEngine::Docker, "x86_64") && !needs_buildx(BuildEngine::Nerdctl, "aarch64"));
+        assert!(
+            !needs_buildx(BuildEngine::Docker, "x86_64") && !needs_buildx(BuildEngine::Nerdctl, "aarch64")
+        );
     }
 }

@@ -67,10 +67,16 @@ fn bootstrap(pool: &Pool, recipe: &Recipe, reporter: &dyn Reporter) -> Result<Wr
 }
 
 /// Runs the script as root in a box cloned from the parent, and makes that box's root the version.
-fn build_in_box(engine: &LocalEngine, pool: &Pool, recipe: &Recipe, parent: &BaseAlias, reporter: &dyn Reporter) -> Result<WrittenBase> {
-    let parent_version = pool.resolve_base(&BaseRef::Name(parent.first_version())).map_err(|error| {
-        Error::from(error).hint(format!("tine base install {parent}"))
-    })?;
+fn build_in_box(
+    engine: &LocalEngine,
+    pool: &Pool,
+    recipe: &Recipe,
+    parent: &BaseAlias,
+    reporter: &dyn Reporter,
+) -> Result<WrittenBase> {
+    let parent_version = pool
+        .resolve_base(&BaseRef::Name(parent.first_version()))
+        .map_err(|error| Error::from(error).hint(format!("tine base install {parent}")))?;
     let workbench = Workbench::create(engine, recipe, &parent_version.name, reporter)?;
     reporter.step(&format!("building {} in a box", recipe.name), None);
     workbench.run_script(recipe.script, reporter)?;
@@ -89,7 +95,12 @@ struct Workbench<'e> {
 }
 
 impl<'e> Workbench<'e> {
-    fn create(engine: &'e LocalEngine, recipe: &Recipe, parent: &BaseVersion, reporter: &dyn Reporter) -> Result<Self> {
+    fn create(
+        engine: &'e LocalEngine,
+        recipe: &Recipe,
+        parent: &BaseVersion,
+        reporter: &dyn Reporter,
+    ) -> Result<Self> {
         // one per process and definition; a project of its own keeps its home and names apart
         let name = BoxRef {
             project: "tine-build".parse::<ProjectName>()?,
@@ -116,7 +127,10 @@ impl<'e> Workbench<'e> {
             background: false,
             timeout_seconds: None,
         };
-        let pipe = || pipe_with(PipeFlags::CLOEXEC).map_err(|e| Error::new(ErrorCode::Internal, format!("make a pipe: {e}")));
+        let pipe = || {
+            pipe_with(PipeFlags::CLOEXEC)
+                .map_err(|e| Error::new(ErrorCode::Internal, format!("make a pipe: {e}")))
+        };
         let ((out, stdout), (err, stderr)) = (pipe()?, pipe()?);
         let (events_in, events) = mpsc::channel();
         let streams = ExecStreams { stdin: None, stdout, stderr, events };
@@ -130,13 +144,19 @@ impl<'e> Workbench<'e> {
                 }
                 std::thread::sleep(std::time::Duration::from_millis(50));
             }
-            program.join().unwrap_or_else(|_| Err(Error::new(ErrorCode::Internal, "the script's thread died")))
+            program
+                .join()
+                .unwrap_or_else(|_| Err(Error::new(ErrorCode::Internal, "the script's thread died")))
         })?;
         match outcome {
             _ if reporter.is_cancelled() => Err(crate::cancelled("build the base")),
             ExecOutcome::Exited { code: 0 } => Ok(()),
-            ExecOutcome::Exited { code } => Err(Error::new(ErrorCode::ToolFailed, format!("the script failed with exit code {code}"))),
-            ExecOutcome::Started { .. } => Err(Error::new(ErrorCode::Internal, "the script ran in the background")),
+            ExecOutcome::Exited { code } => {
+                Err(Error::new(ErrorCode::ToolFailed, format!("the script failed with exit code {code}")))
+            }
+            ExecOutcome::Started { .. } => {
+                Err(Error::new(ErrorCode::Internal, "the script ran in the background"))
+            }
         }
     }
 }

@@ -45,7 +45,12 @@ pub fn out(engine: &LocalEngine, path: &BoxPath, out: &mut dyn Write, reporter: 
 }
 
 /// Extracts a tar into the directory at a path.
-pub fn into(engine: &LocalEngine, path: &BoxPath, tar: &mut (dyn Read + Send), reporter: &dyn Reporter) -> Result<()> {
+pub fn into(
+    engine: &LocalEngine,
+    path: &BoxPath,
+    tar: &mut (dyn Read + Send),
+    reporter: &dyn Reporter,
+) -> Result<()> {
     let pool = engine.pool()?;
     // held, so that no restore exchanges the root meanwhile
     let _locked = engine.lock(&pool, &path.name)?;
@@ -55,7 +60,8 @@ pub fn into(engine: &LocalEngine, path: &BoxPath, tar: &mut (dyn Read + Send), r
         return Err(Error::new(ErrorCode::InvalidPath, message));
     }
     let folder = place.tree.dir(&place.path).map_err(|error| failed(path, error))?;
-    let folder: OwnedFd = folder.as_fd().try_clone_to_owned().map_err(|e| crate::io_error("open", &place.path, &e))?;
+    let folder: OwnedFd =
+        folder.as_fd().try_clone_to_owned().map_err(|e| crate::io_error("open", &place.path, &e))?;
     reporter.step(&format!("copying into {}:{}", path.name, path.path), None);
     let limits = Limits { members: MAX_MEMBERS, bytes: pool.space()?.available };
     tine_archive::extract(tar, &tree(folder), &limits, &Policy::copy(), reporter)?;
@@ -112,8 +118,12 @@ fn is_missing(error: &SysError) -> bool {
 fn failed(wanted: &BoxPath, error: SysError) -> Error {
     let (name, path) = (&wanted.name, &wanted.path);
     match error.source.kind() {
-        std::io::ErrorKind::NotFound => Error::new(ErrorCode::NotFound, format!("{name}:{path} does not exist")),
-        std::io::ErrorKind::NotADirectory => Error::new(ErrorCode::InvalidPath, format!("{name}:{path} is not a directory")),
+        std::io::ErrorKind::NotFound => {
+            Error::new(ErrorCode::NotFound, format!("{name}:{path} does not exist"))
+        }
+        std::io::ErrorKind::NotADirectory => {
+            Error::new(ErrorCode::InvalidPath, format!("{name}:{path} is not a directory"))
+        }
         _ if error.errno() == rustix::io::Errno::LOOP.raw_os_error() => {
             Error::new(ErrorCode::InvalidPath, format!("{name}:{path} leads in circles"))
         }

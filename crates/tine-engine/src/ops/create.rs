@@ -34,7 +34,9 @@ pub fn check_settings(settings: &BoxSettings) -> Result<()> {
         return usage(format!("two volumes are attached at {}", pair[0]));
     }
     if let Some(memory) = settings.limits.memory_bytes.filter(|m| m.bytes() < 4 << 20) {
-        return usage(format!("a memory limit of {memory} is too little to start anything; 4 MiB is the least"));
+        return usage(format!(
+            "a memory limit of {memory} is too little to start anything; 4 MiB is the least"
+        ));
     }
     if settings.limits.pids.is_some_and(|pids| pids < 4) {
         return usage("a limit of fewer than 4 processes is too little to run anything".to_owned());
@@ -51,7 +53,11 @@ mod tests {
     fn contradicting_settings_are_refused() {
         let refused = |settings: BoxSettings| check_settings(&settings).unwrap_err().code == ErrorCode::Usage;
         let publish = vec!["80:80".parse().unwrap()];
-        assert!(refused(BoxSettings { publish: publish.clone(), network: NetworkMode::None, ..Default::default() }));
+        assert!(refused(BoxSettings {
+            publish: publish.clone(),
+            network: NetworkMode::None,
+            ..Default::default()
+        }));
         assert!(check_settings(&BoxSettings { publish, ..Default::default() }).is_ok());
         let volumes = vec!["a=/data".parse().unwrap(), "b=/data".parse().unwrap()];
         assert!(refused(BoxSettings { volumes, ..Default::default() }));

@@ -3,7 +3,8 @@
 use super::{start, status};
 use crate::LocalEngine;
 use tine_model::{
-    BoxRef, BoxStatus, DeleteBase, DeleteBaseReport, DeleteBoxReport, Error, ErrorCode, Result, VolumeInfo, VolumeRef,
+    BoxRef, BoxStatus, DeleteBase, DeleteBaseReport, DeleteBoxReport, Error, ErrorCode, Result, VolumeInfo,
+    VolumeRef,
 };
 
 /// Deletes a box and its snapshots; a running one is killed.

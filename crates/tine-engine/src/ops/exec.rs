@@ -6,7 +6,12 @@ use tine_machine::ExecContext;
 use tine_model::{BoxRef, BoxStatus, Error, ErrorCode, ExecOutcome, ExecRequest, ExecStreams, Result};
 
 /// The box is held only while it is started: programs run beside snapshots, updates and each other.
-pub fn run(engine: &LocalEngine, name: &BoxRef, request: &ExecRequest, streams: ExecStreams) -> Result<ExecOutcome> {
+pub fn run(
+    engine: &LocalEngine,
+    name: &BoxRef,
+    request: &ExecRequest,
+    streams: ExecStreams,
+) -> Result<ExecOutcome> {
     if request.argv.is_empty() {
         return Err(Error::new(ErrorCode::Usage, "no command to run was given"));
     }

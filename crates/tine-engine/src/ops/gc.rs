@@ -32,7 +32,8 @@ fn left_over_cgroups(pool: &Pool, dry_run: bool) -> Result<Vec<String>> {
             stopped.insert(record.meta.id);
         }
     }
-    let left: Vec<String> = tine_machine::cgroup::list_cgroups()?.into_iter().filter(|id| stopped.contains(id)).collect();
+    let left: Vec<String> =
+        tine_machine::cgroup::list_cgroups()?.into_iter().filter(|id| stopped.contains(id)).collect();
     for id in left.iter().filter(|_| !dry_run) {
         tine_machine::cgroup::reap_leftovers(id)?;
     }

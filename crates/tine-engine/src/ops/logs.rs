@@ -15,7 +15,13 @@ const FILES: [&str; 2] = ["log.1", "log"];
 /// How often a followed log is looked at.
 const PERIOD: Duration = Duration::from_millis(50);
 
-pub fn run(engine: &LocalEngine, name: &BoxRef, request: &LogsRequest, out: &mut dyn Write, reporter: &dyn Reporter) -> Result<()> {
+pub fn run(
+    engine: &LocalEngine,
+    name: &BoxRef,
+    request: &LogsRequest,
+    out: &mut dyn Write,
+    reporter: &dyn Reporter,
+) -> Result<()> {
     let pool = engine.pool()?;
     pool.box_meta(name)?;
     let run_dir = pool.box_run_path(name);
@@ -83,7 +89,13 @@ mod tests {
     #[test]
     fn the_last_lines_are_counted_from_the_end() {
         let text = b"one\ntwo\nthree\n";
-        for (count, expected) in [(Some(0), ""), (Some(1), "three\n"), (Some(2), "two\nthree\n"), (Some(9), "one\ntwo\nthree\n"), (None, "one\ntwo\nthree\n")] {
+        for (count, expected) in [
+            (Some(0), ""),
+            (Some(1), "three\n"),
+            (Some(2), "two\nthree\n"),
+            (Some(9), "one\ntwo\nthree\n"),
+            (None, "one\ntwo\nthree\n"),
+        ] {
             assert_eq!(last_lines(text, count), expected.as_bytes(), "{count:?}");
         }
         assert_eq!(last_lines(b"one\ntwo", Some(1)), b"two");

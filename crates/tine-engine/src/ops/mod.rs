@@ -40,8 +40,11 @@ fn require_stopped(pool: &Pool, locked: &LockedBox<'_>, to: &str) -> Result<()> 
     let name = locked.name();
     match status(pool, name)? {
         BoxStatus::Stopped => Ok(()),
-        state => Err(Error::new(ErrorCode::WrongState, format!("box {name} is {state}; it has to be stopped to {to}"))
-            .hint(format!("tine stop {name}"))),
+        state => Err(Error::new(
+            ErrorCode::WrongState,
+            format!("box {name} is {state}; it has to be stopped to {to}"),
+        )
+        .hint(format!("tine stop {name}"))),
     }
 }
 

@@ -1,19 +1,20 @@
 //! `trait Service`, each method handing over to its verb.
 
 use super::{
-    base_build, base_export, base_import, base_install, base_save, check, copy, create, delete, detach, diff, exec, gc,
-    info, init, logs, pause, rename, snapshot_create, snapshot_restore, start, status, stop, update,
+    base_build, base_export, base_import, base_install, base_save, check, copy, create, delete, detach, diff,
+    exec, gc, info, init, logs, pause, rename, snapshot_create, snapshot_restore, start, status, stop,
+    update,
 };
 use crate::{LocalEngine, doctor};
 use std::io::{Read, Write};
 use tine_model::{
-    BaseAlias, BaseInfo, BaseRef, BaseSummary, BoxInfo, BoxName, BoxPath, BoxRef, BoxStatus, BoxSummary, BuildBase,
-    CheckReport, CheckRequest, CreateBox, CreateSnapshot, DeleteBase, DeleteBaseReport, DeleteBoxReport, DetachReport,
-    DiffFile, DiffFileRequest, DiffStatus, DiffStatusRequest, DiskUsage, DoctorReport, Error, ErrorCode, ExecOutcome,
-    ExecRequest, ExecStreams, GcReport, ImportBase, InitRequest, InstallBase, ListBoxes, LogsRequest, PathKind,
-    PoolInfo, ProcessInfo, ProjectName, PruneReport, PruneSnapshots, Reporter, RestoreReport, RestoreSnapshot, Result,
-    SaveBase, Service, Sha256Digest, SnapshotInfo, SnapshotName, StopBox, UpdateBox, UpdateReport, VolumeInfo,
-    VolumeRef, WrittenBase,
+    BaseAlias, BaseInfo, BaseRef, BaseSummary, BoxInfo, BoxName, BoxPath, BoxRef, BoxStatus, BoxSummary,
+    BuildBase, CheckReport, CheckRequest, CreateBox, CreateSnapshot, DeleteBase, DeleteBaseReport,
+    DeleteBoxReport, DetachReport, DiffFile, DiffFileRequest, DiffStatus, DiffStatusRequest, DiskUsage,
+    DoctorReport, Error, ErrorCode, ExecOutcome, ExecRequest, ExecStreams, GcReport, ImportBase, InitRequest,
+    InstallBase, ListBoxes, LogsRequest, PathKind, PoolInfo, ProcessInfo, ProjectName, PruneReport,
+    PruneSnapshots, Reporter, RestoreReport, RestoreSnapshot, Result, SaveBase, Service, Sha256Digest,
+    SnapshotInfo, SnapshotName, StopBox, UpdateBox, UpdateReport, VolumeInfo, VolumeRef, WrittenBase,
 };
 
 impl Service for LocalEngine {
@@ -42,7 +43,12 @@ impl Service for LocalEngine {
     fn base_info(&self, name: &BaseAlias, tag: Option<&Sha256Digest>) -> Result<BaseInfo> {
         Ok(self.pool()?.base_info(name, tag)?)
     }
-    fn import_base(&self, request: &ImportBase, tar: &mut (dyn Read + Send), reporter: &dyn Reporter) -> Result<WrittenBase> {
+    fn import_base(
+        &self,
+        request: &ImportBase,
+        tar: &mut (dyn Read + Send),
+        reporter: &dyn Reporter,
+    ) -> Result<WrittenBase> {
         base_import::run(self, request, tar, reporter)
     }
     fn export_base(&self, base: &BaseRef, out: &mut dyn Write, reporter: &dyn Reporter) -> Result<()> {
@@ -103,7 +109,13 @@ impl Service for LocalEngine {
         }
         tine_machine::processes(&meta.id).map_err(|e| super::for_box(name)(e.into()))
     }
-    fn logs(&self, name: &BoxRef, request: &LogsRequest, out: &mut dyn Write, reporter: &dyn Reporter) -> Result<()> {
+    fn logs(
+        &self,
+        name: &BoxRef,
+        request: &LogsRequest,
+        out: &mut dyn Write,
+        reporter: &dyn Reporter,
+    ) -> Result<()> {
         logs::run(self, name, request, out, reporter)
     }
     fn stat_path(&self, path: &BoxPath) -> Result<PathKind> {
@@ -116,7 +128,12 @@ impl Service for LocalEngine {
         copy::into(self, path, tar, reporter)
     }
 
-    fn create_snapshot(&self, name: &BoxRef, request: &CreateSnapshot, reporter: &dyn Reporter) -> Result<SnapshotInfo> {
+    fn create_snapshot(
+        &self,
+        name: &BoxRef,
+        request: &CreateSnapshot,
+        reporter: &dyn Reporter,
+    ) -> Result<SnapshotInfo> {
         snapshot_create::run(self, name, request, reporter)
     }
     fn list_snapshots(&self, name: &BoxRef) -> Result<Vec<SnapshotInfo>> {
@@ -125,7 +142,12 @@ impl Service for LocalEngine {
     fn snapshot_info(&self, name: &BoxRef, snapshot: &SnapshotName) -> Result<SnapshotInfo> {
         Ok(self.pool()?.snapshot_info(name, snapshot)?)
     }
-    fn restore_snapshot(&self, name: &BoxRef, request: &RestoreSnapshot, _: &dyn Reporter) -> Result<RestoreReport> {
+    fn restore_snapshot(
+        &self,
+        name: &BoxRef,
+        request: &RestoreSnapshot,
+        _: &dyn Reporter,
+    ) -> Result<RestoreReport> {
         snapshot_restore::restore(self, name, request)
     }
     fn undo_restore(&self, name: &BoxRef, _: &dyn Reporter) -> Result<RestoreReport> {
@@ -135,7 +157,12 @@ impl Service for LocalEngine {
         let pool = self.pool()?;
         Ok(self.lock(&pool, name)?.delete_snapshots(snapshots)?)
     }
-    fn rename_snapshot(&self, name: &BoxRef, snapshot: &SnapshotName, new_name: &SnapshotName) -> Result<SnapshotInfo> {
+    fn rename_snapshot(
+        &self,
+        name: &BoxRef,
+        snapshot: &SnapshotName,
+        new_name: &SnapshotName,
+    ) -> Result<SnapshotInfo> {
         let pool = self.pool()?;
         self.lock(&pool, name)?.rename_snapshot(snapshot, new_name)?;
         Ok(pool.snapshot_info(name, new_name)?)

@@ -35,7 +35,8 @@ pub fn start(engine: &LocalEngine, pool: &Pool, locked: &LockedBox<'_>) -> Resul
             format!("{}:{}", name.project, name.name),
         ],
     };
-    tine_machine::start(&spec, &program).map_err(|error| for_box(name)(error.into()).context(format!("start {name}")))?;
+    tine_machine::start(&spec, &program)
+        .map_err(|error| for_box(name)(error.into()).context(format!("start {name}")))?;
     Ok(())
 }
 
@@ -77,7 +78,8 @@ fn start_spec(engine: &LocalEngine, pool: &Pool, name: &BoxRef, meta: &BoxMeta) 
 /// The shared folders and the volumes, the outer paths first.
 fn binds(pool: &Pool, name: &BoxRef, meta: &BoxMeta) -> Result<Vec<Bind>> {
     let shared = pool.shared_dirs(&name.project)?;
-    let bind = |source: PathBuf, target: &str, read_only| Bind { source, target: PathBuf::from(target), read_only };
+    let bind =
+        |source: PathBuf, target: &str, read_only| Bind { source, target: PathBuf::from(target), read_only };
     let mut binds = vec![
         bind(shared.home, "/home", false),
         bind(shared.project, "/box/proj", false),
@@ -85,7 +87,8 @@ fn binds(pool: &Pool, name: &BoxRef, meta: &BoxMeta) -> Result<Vec<Bind>> {
         bind(shared.bin, "/box/bin", true),
     ];
     for volume in &meta.settings.volumes {
-        let data = pool.volume_data_path(&VolumeRef { project: name.project.clone(), name: volume.volume.clone() });
+        let data =
+            pool.volume_data_path(&VolumeRef { project: name.project.clone(), name: volume.volume.clone() });
         binds.push(bind(data, volume.path.as_str(), volume.read_only));
     }
     binds.sort_by(|a, b| a.target.cmp(&b.target));

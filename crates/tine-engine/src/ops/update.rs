@@ -16,7 +16,8 @@ pub fn run(engine: &LocalEngine, name: &BoxRef, request: &UpdateBox) -> Result<U
     locked.write_settings(&after)?;
     let running = status(&pool, name)? != BoxStatus::Stopped;
     if running && before.limits != after.limits {
-        tine_machine::set_limits(&pool.box_run_path(name), &after.limits).map_err(|e| for_box(name)(e.into()))?;
+        tine_machine::set_limits(&pool.box_run_path(name), &after.limits)
+            .map_err(|e| for_box(name)(e.into()))?;
     }
     let remounts = before.volumes != after.volumes || before.network != after.network;
     Ok(UpdateReport { info: info::run(&pool, name)?, needs_restart: running && remounts })
@@ -25,9 +26,13 @@ pub fn run(engine: &LocalEngine, name: &BoxRef, request: &UpdateBox) -> Result<U
 /// The settings after the request.
 fn changed(before: &BoxSettings, request: &UpdateBox) -> Result<BoxSettings> {
     let mut after = before.clone();
-    after.env.retain(|var| !request.unset_env.contains(&var.key) && !request.set_env.iter().any(|s| s.key == var.key));
+    after.env.retain(|var| {
+        !request.unset_env.contains(&var.key) && !request.set_env.iter().any(|s| s.key == var.key)
+    });
     after.env.extend(request.set_env.iter().cloned());
-    after.tags.retain(|tag| !request.unset_tags.contains(&tag.key) && !request.set_tags.iter().any(|s| s.key == tag.key));
+    after.tags.retain(|tag| {
+        !request.unset_tags.contains(&tag.key) && !request.set_tags.iter().any(|s| s.key == tag.key)
+    });
     after.tags.extend(request.set_tags.iter().cloned());
     request.cpu.apply(&mut after.limits.cpu);
     request.memory_bytes.apply(&mut after.limits.memory_bytes);
@@ -66,7 +71,10 @@ mod tests {
             ..Default::default()
         };
         let after = changed(&before, &request).unwrap();
-        assert_eq!((after.env, after.tags, after.limits.pids), (vec!["B=3".parse().unwrap()], vec![], Some(9)));
+        assert_eq!(
+            (after.env, after.tags, after.limits.pids),
+            (vec!["B=3".parse().unwrap()], vec![], Some(9))
+        );
         assert!(after.volumes.is_empty());
         let missing = UpdateBox { detach: vec!["/w".parse().unwrap()], ..Default::default() };
         assert_eq!(changed(&before, &missing).unwrap_err().code, ErrorCode::NotFound);

@@ -111,7 +111,8 @@ fn prepare() -> MachineResult<(Stage, Running)> {
             Ok((stage, running))
         }
         Err(error) => {
-            let _ = stage.dismantle();
+            let (network, _) = stage.dismantle();
+            let _ = network.detach();
             Err(error)
         }
     }
@@ -136,27 +137,32 @@ impl Stage {
         Ok(Running { init, control, log: log.fed_by(output)?, _life_line: box_init.take_life_line() })
     }
 
-    /// Serves until the box has ended, then takes everything away.
+    /// Serves until the box has ended, then takes everything away. Whoever waits for the end learns of it by the
+    /// connection's closing and the lock's release: all that others could miss is gone by then. The devices, whose
+    /// deletion takes the kernel tens of milliseconds, follow.
     fn attend(self, running: Running) -> MachineResult<String> {
         let mut monitor = Monitor::new(running, &self.dir, &self.cgroup)?;
         let served = monitor.serve();
         let clients = monitor.finish();
         let id = self.id.clone();
-        let removed = self.dismantle();
-        // Whoever waits for the end learns of it by the connection's closing: everything must be gone by then.
+        let (network, removed) = self.dismantle();
         drop(clients);
-        served.and(removed).map(|()| id)
+        let detached = network.detach();
+        served.and(removed).and(detached.map_err(MachineError::from)).map(|()| id)
     }
 
-    fn dismantle(self) -> MachineResult<()> {
-        let detached = self.network.detach();
+    /// Takes away all but the network's devices; the lock is free and nothing of the pool is open on return.
+    fn dismantle(mut self) -> (Attachment, MachineResult<()>) {
+        let disconnected = self.network.disconnect();
         let removed = remove_groups(&self.cgroup);
         let cleared = [CONTROL_SOCKET, INIT_SOCKET, HOSTNAME, ADDRESS].map(|name| self.dir.remove(name));
         let unmarked = self.dir.mark_paused(false);
-        detached?;
-        removed?;
-        cleared.into_iter().collect::<MachineResult<()>>()?;
-        unmarked
+        let all = disconnected
+            .map_err(MachineError::from)
+            .and(removed)
+            .and(cleared.into_iter().collect::<MachineResult<()>>())
+            .and(unmarked);
+        (self.network, all)
     }
 }
 

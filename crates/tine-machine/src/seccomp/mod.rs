@@ -43,7 +43,7 @@ pub(crate) fn filters() -> MachineResult<Vec<Vec<BpfInstruction>>> {
         ])
     };
     let programs = build().map_err(|e| MachineError::Start(format!("seccomp filter: {e}")))?;
-    Ok(programs.iter().map(|program| instructions(program)).collect())
+    Ok(programs.iter().map(instructions).collect())
 }
 
 fn compile(

@@ -123,10 +123,8 @@ impl Pool {
 
     /// Keeps the volumes of `settings` from being deleted until the box that has them is there to be seen.
     pub(crate) fn hold_volumes(&self, name: &BoxRef, settings: &BoxSettings) -> Result<Vec<FileLock>> {
-        let volume = |v: &tine_model::VolumeMount| VolumeRef {
-            project: name.project.clone(),
-            name: v.volume.clone(),
-        };
+        let volume =
+            |v: &tine_model::VolumeMount| VolumeRef { project: name.project.clone(), name: v.volume.clone() };
         settings.volumes.iter().map(|v| self.hold_volume(&volume(v))).collect()
     }
 }

@@ -17,11 +17,14 @@ impl Pool {
         let enabled = btrfs::simple_quotas_enabled(self.dir())?;
         match limit {
             None if !enabled => return Ok(()),
-            Some(_) if !enabled => btrfs::enable_simple_quotas(self.dir()).map_err(|e| {
-                StoreError::Unsupported {
-                    message: format!("a disk limit needs btrfs simple quotas (Linux 6.7 or later): {}", e.source),
-                }
-            })?,
+            Some(_) if !enabled => {
+                btrfs::enable_simple_quotas(self.dir()).map_err(|e| StoreError::Unsupported {
+                    message: format!(
+                        "a disk limit needs btrfs simple quotas (Linux 6.7 or later): {}",
+                        e.source
+                    ),
+                })?
+            }
             _ => {}
         }
         Ok(btrfs::limit_referenced(self.dir(), subvolume, limit.map(ByteSize::bytes))?)

@@ -20,9 +20,7 @@ use crate::{
 };
 use serde::{Deserialize, Serialize};
 use std::{os::fd::OwnedFd, path::PathBuf};
-use tine_model::{
-    BaseVersion, BoxKind, BoxName, BoxRef, BoxSettings, ByteSize, ProjectName, Timestamp,
-};
+use tine_model::{BaseVersion, BoxKind, BoxName, BoxRef, BoxSettings, ByteSize, ProjectName, Timestamp};
 
 /// `meta.json` of a box.
 #[derive(Debug, Clone, PartialEq, Eq, Serialize, Deserialize)]

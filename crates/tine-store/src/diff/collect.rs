@@ -172,7 +172,8 @@ impl<'a> Collector<'a> {
         let grown = self.grown();
         for dir in dirs {
             let path = Path::new(OsStr::from_bytes(dir));
-            let (Some(older), Some(newer)) = (present(self.older.exact(path))?, present(self.newer.exact(path))?)
+            let (Some(older), Some(newer)) =
+                (present(self.older.exact(path))?, present(self.newer.exact(path))?)
             else {
                 continue;
             };

@@ -7,10 +7,7 @@ use super::{
 };
 use crate::{Result, StoreError};
 use rustix::io::Errno;
-use std::{
-    os::unix::ffi::OsStrExt,
-    path::PathBuf,
-};
+use std::{os::unix::ffi::OsStrExt, path::PathBuf};
 use tine_model::{ByteSize, DiffFile, FileStatus, RawPath};
 use tine_sys::tree::{Kind, LastLink, Node, Tree};
 
@@ -103,7 +100,9 @@ fn content(path: &RawPath, node: &Node) -> Result<Content> {
     let bytes = if node.meta().size <= FILE_MAX { node.read(FILE_MAX)? } else { None };
     let Some(bytes) = bytes else {
         let (size, most) = (ByteSize(node.meta().size), ByteSize(FILE_MAX));
-        return Err(StoreError::TooLarge { message: format!("{path} has {size}, and at most {most} are shown") });
+        return Err(StoreError::TooLarge {
+            message: format!("{path} has {size}, and at most {most} are shown"),
+        });
     };
     Ok(match String::from_utf8(bytes) {
         Ok(text) if !text.contains('\0') => Content::Text(text),

@@ -88,8 +88,11 @@ fn visible(found: Found, hidden: &HiddenPaths) -> Changes {
 /// Added or deleted directories above hidden paths with nothing else in them.
 fn scaffold(found: &Found, hidden: &HiddenPaths) -> Vec<Vec<u8>> {
     let whole = |kind: &ChangeKind| *kind != ChangeKind::Modified;
-    let above: Vec<&Vec<u8>> =
-        found.iter().filter(|(path, kind)| whole(kind) && hidden.lies_below(path)).map(|(path, _)| path).collect();
+    let above: Vec<&Vec<u8>> = found
+        .iter()
+        .filter(|(path, kind)| whole(kind) && hidden.lies_below(path))
+        .map(|(path, _)| path)
+        .collect();
     let only_mount_points = |path: &[u8]| {
         let prefix = [path, b"/"].concat();
         found

@@ -91,8 +91,7 @@ fn command(number: u16, payload: &[u8]) -> Result<Option<Command<'_>>, Odd> {
 /// The value of an attribute: type and length of two bytes each come before it.
 fn attribute(mut payload: &[u8], wanted: u16) -> Result<&[u8], Odd> {
     while let Some((&[a, b, c, d], rest)) = payload.split_first_chunk::<4>() {
-        let (value, rest) =
-            rest.split_at_checked(usize::from(u16::from_le_bytes([c, d]))).ok_or(Odd)?;
+        let (value, rest) = rest.split_at_checked(usize::from(u16::from_le_bytes([c, d]))).ok_or(Odd)?;
         if u16::from_le_bytes([a, b]) == wanted {
             return Ok(value);
         }
@@ -138,7 +137,9 @@ mod tests {
             let read = Commands::new(&whole[..cut]).and_then(|mut c| c.next().map(|_| ()));
             assert!(read.is_err(), "{cut}");
         }
-        for (at, byte) in [(header.len() + 2, 0xff), (header.len() + 12, 200), (0, b'x'), (header.len() + 4, 99)] {
+        for (at, byte) in
+            [(header.len() + 2, 0xff), (header.len() + 12, 200), (0, b'x'), (header.len() + 4, 99)]
+        {
             let mut lie = whole.clone();
             lie[at] = byte;
             let read = Commands::new(lie.as_slice()).and_then(|mut c| c.next().map(|_| ()));

@@ -48,7 +48,7 @@ pub(super) fn mount_again(root: &Path) -> Result<()> {
     mount(&image, root)
 }
 
-/// Mounts `image` at `root`, both made if missing is not this function's part. Nothing when it is mounted there.
+/// Mounts `image` at `root`; both must exist. Does nothing when it is mounted there.
 pub(super) fn mount(image: &Path, root: &Path) -> Result<()> {
     if mountpoint::mounted_at(root)?.is_some_and(|m| m.fs_type == "btrfs") {
         return Ok(());
@@ -87,7 +87,9 @@ pub(super) fn unmount(root: &Path) -> Result<()> {
 /// what a killed attempt left is replaced.
 pub(super) fn make(root: &Path, size: ByteSize) -> Result<PathBuf> {
     if size < MIN_SIZE {
-        return Err(StoreError::Usage { message: format!("a pool of {size} is too small: at least {MIN_SIZE}") });
+        return Err(StoreError::Usage {
+            message: format!("a pool of {size} is too small: at least {MIN_SIZE}"),
+        });
     }
     let (unfinished, image) = (unfinished_image_beside(root), image_beside(root));
     let made = format(&unfinished, size)
@@ -99,9 +101,8 @@ pub(super) fn make(root: &Path, size: ByteSize) -> Result<PathBuf> {
 
 fn format(path: &Path, size: ByteSize) -> Result<()> {
     let flags = OFlags::RDWR | OFlags::CREATE | OFlags::TRUNC | OFlags::NOFOLLOW | OFlags::CLOEXEC;
-    let file = File::from(
-        rustix::fs::open(path, flags, Mode::from_raw_mode(0o600)).map_err(at("create", path))?,
-    );
+    let file =
+        File::from(rustix::fs::open(path, flags, Mode::from_raw_mode(0o600)).map_err(at("create", path))?);
     file.set_len(size.bytes()).map_err(at("extend", path))?;
     run_mkfs(path)?;
     file.sync_all().map_err(at("write", path))

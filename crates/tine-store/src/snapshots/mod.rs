@@ -73,9 +73,9 @@ impl SnapshotRecord {
         }
     }
 
-    /// With the size of its tree, what a user is shown.
+    /// With the size of its tree, if it is known, what a user is shown.
     #[must_use]
-    pub fn into_info(self, size_bytes: ByteSize) -> SnapshotInfo {
+    pub fn into_info(self, size_bytes: Option<ByteSize>) -> SnapshotInfo {
         SnapshotInfo {
             name: self.name,
             size_bytes,
@@ -95,7 +95,8 @@ impl Pool {
         let mut list = Vec::new();
         for snapshot in self.snapshot_names(name)? {
             // one that was deleted meanwhile is none
-            if let Some(meta) = document::read_if_there(&self.layout().snapshot(name, &snapshot).join(META))? {
+            if let Some(meta) = document::read_if_there(&self.layout().snapshot(name, &snapshot).join(META))?
+            {
                 list.push(SnapshotRecord::new(snapshot, meta));
             }
         }
@@ -125,7 +126,7 @@ impl Pool {
         for record in self.list_snapshots(name)? {
             match self.snapshot_size(name, &record.name) {
                 Err(StoreError::NotFound { .. }) => {}
-                size => infos.push(record.into_info(size?)),
+                size => infos.push(record.into_info(Some(size?))),
             }
         }
         Ok(infos)
@@ -136,7 +137,7 @@ impl Pool {
     /// # Errors
     /// `NotFound`.
     pub fn snapshot_info(&self, name: &BoxRef, snapshot: &SnapshotName) -> Result<SnapshotInfo> {
-        Ok(self.snapshot(name, snapshot)?.into_info(self.snapshot_size(name, snapshot)?))
+        Ok(self.snapshot(name, snapshot)?.into_info(Some(self.snapshot_size(name, snapshot)?)))
     }
 
     /// Logical size of a snapshot's tree. The file that keeps it is a cache: it may be deleted, and it is written
@@ -146,12 +147,15 @@ impl Pool {
     /// `NotFound`.
     pub fn snapshot_size(&self, name: &BoxRef, snapshot: &SnapshotName) -> Result<ByteSize> {
         let path = self.layout().snapshot(name, snapshot).join(SIZE);
-        let cached = document::read_bytes(&path).ok().and_then(|b| std::str::from_utf8(&b).ok()?.trim().parse().ok());
+        let cached =
+            document::read_bytes(&path).ok().and_then(|b| std::str::from_utf8(&b).ok()?.trim().parse().ok());
         if let Some(bytes) = cached {
             return Ok(ByteSize(bytes));
         }
         let size = measure::logical_size(&self.open_snapshot_root(name, snapshot)?)?;
-        if let Err(e) = document::replace_bytes(&self.layout().tmp(), &path, format!("{}\n", size.bytes()).as_bytes()) {
+        if let Err(e) =
+            document::replace_bytes(&self.layout().tmp(), &path, format!("{}\n", size.bytes()).as_bytes())
+        {
             tracing::debug!("the size of snapshot {name}/{snapshot} is not kept: {e}");
         }
         Ok(size)
@@ -257,7 +261,8 @@ impl LockedBox<'_> {
         // before the snapshot, whose own commit then carries the document along
         document::write_new(&staging.path().join(META), &meta)?;
         staging.snapshot(&root, ROOT, true)?;
-        staging.publish(&self.pool.layout().snapshot(self.name(), snapshot), || self.snapshot_taken(snapshot))?;
+        staging
+            .publish(&self.pool.layout().snapshot(self.name(), snapshot), || self.snapshot_taken(snapshot))?;
         Ok(SnapshotRecord::new(snapshot.clone(), meta))
     }
 
@@ -265,7 +270,11 @@ impl LockedBox<'_> {
     ///
     /// # Errors
     /// `NotFound`, `AlreadyExists`.
-    pub fn rename_snapshot(&self, snapshot: &SnapshotName, new_name: &SnapshotName) -> Result<SnapshotRecord> {
+    pub fn rename_snapshot(
+        &self,
+        snapshot: &SnapshotName,
+        new_name: &SnapshotName,
+    ) -> Result<SnapshotRecord> {
         self.pool.snapshot(self.name(), snapshot)?;
         let path = |s| self.pool.layout().snapshot(self.name(), s);
         rename_to_free(&path(snapshot), &path(new_name), || self.snapshot_taken(new_name))?;
@@ -319,7 +328,9 @@ fn nested_paths(root: &OwnedFd) -> Result<Vec<String>> {
 }
 
 fn now_ns() -> u64 {
-    SystemTime::now().duration_since(UNIX_EPOCH).map_or(0, |d| u64::try_from(d.as_nanos()).unwrap_or(u64::MAX))
+    SystemTime::now()
+        .duration_since(UNIX_EPOCH)
+        .map_or(0, |d| u64::try_from(d.as_nanos()).unwrap_or(u64::MAX))
 }
 
 #[cfg(test)]

@@ -84,7 +84,9 @@ impl LockedBox<'_> {
     pub fn check_restore(&self, request: &RestoreSnapshot) -> Result<()> {
         self.pool.snapshot(self.name(), &request.name)?;
         match &request.keep_as {
-            Some(name) if self.pool.snapshot_names(self.name())?.contains(name) => Err(self.snapshot_taken(name)),
+            Some(name) if self.pool.snapshot_names(self.name())?.contains(name) => {
+                Err(self.snapshot_taken(name))
+            }
             _ => Ok(()),
         }
     }

@@ -67,7 +67,8 @@ impl Drop for TestPool {
 
 fn btrfs_is_usable() -> bool {
     let root = rustix::process::geteuid().is_root();
-    let usable = root && Path::new("/dev/loop-control").exists() && Path::new("/usr/sbin/mkfs.btrfs").exists();
+    let usable =
+        root && Path::new("/dev/loop-control").exists() && Path::new("/usr/sbin/mkfs.btrfs").exists();
     let required = std::env::var("TINE_REQUIRE").is_ok_and(|v| v.split(',').any(|w| w == "btrfs"));
     assert!(usable || !required, "TINE_REQUIRE names btrfs, and it cannot be used here");
     if !usable {
@@ -130,7 +131,8 @@ pub fn fill_tree(root: &Path) {
     std::os::unix::fs::chown(root.join("etc/motd"), Some(1000), Some(50)).unwrap();
     rustix::fs::mknodat(CWD, root.join("fifo"), FileType::Fifo, Mode::from_raw_mode(0o640), 0).unwrap();
     let null = rustix::fs::makedev(1, 3);
-    rustix::fs::mknodat(CWD, root.join("null"), FileType::CharacterDevice, Mode::from_raw_mode(0o666), null).unwrap();
+    rustix::fs::mknodat(CWD, root.join("null"), FileType::CharacterDevice, Mode::from_raw_mode(0o666), null)
+        .unwrap();
     rustix::fs::setxattr(root.join("etc/motd"), "user.note", b"x\0y", XattrFlags::empty()).unwrap();
     let sparse = fs::File::create(root.join("sparse")).unwrap();
     sparse.set_len(10 << 20).unwrap();
@@ -157,7 +159,13 @@ fn visit(top: &Path, path: &Path, all: &mut BTreeMap<PathBuf, String>) {
     let note = rustix::fs::lgetxattr(path, "user.note", &mut note).map(|n| note[..n].to_vec()).ok();
     let text = format!(
         "{:o} {} {} {:x} {} {links} {content} {target:?} {note:?} {}.{}",
-        stat.mode(), stat.uid(), stat.gid(), stat.rdev(), stat.blocks(), stat.mtime(), stat.mtime_nsec(),
+        stat.mode(),
+        stat.uid(),
+        stat.gid(),
+        stat.rdev(),
+        stat.blocks(),
+        stat.mtime(),
+        stat.mtime_nsec(),
     );
     all.insert(path.strip_prefix(top).unwrap().to_owned(), text);
     if stat.is_dir() {

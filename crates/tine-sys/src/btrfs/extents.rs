@@ -65,14 +65,17 @@ pub fn extents(file: BorrowedFd<'_>, mut each: impl FnMut(Extent)) -> SysResult<
         let found = &request.extents[..(request.mapped as usize).min(BATCH)];
         found.iter().for_each(|raw| each(convert(raw)));
         match found.last() {
-            Some(last) if last.flags & FLAG_LAST == 0 => start = last.logical.saturating_add(last.length.max(1)),
+            Some(last) if last.flags & FLAG_LAST == 0 => {
+                start = last.logical.saturating_add(last.length.max(1))
+            }
             _ => return Ok(()),
         }
     }
 }
 
 fn map(file: BorrowedFd<'_>, start: u64) -> SysResult<Request> {
-    let empty = RawExtent { logical: 0, physical: 0, length: 0, reserved64: [0; 2], flags: 0, reserved: [0; 3] };
+    let empty =
+        RawExtent { logical: 0, physical: 0, length: 0, reserved64: [0; 2], flags: 0, reserved: [0; 3] };
     let mut request = Request {
         start,
         length: u64::MAX - start,

@@ -107,9 +107,8 @@ pub fn open_inode(mount: BorrowedFd<'_>, subvolume: u64, inode: u64) -> SysResul
     };
     let flags = libc::O_RDONLY | libc::O_CLOEXEC | libc::O_NONBLOCK | libc::O_NOFOLLOW | libc::O_NOATIME;
     // SAFETY: the handle is as long as its first field says, and lives during the call.
-    let fd = unsafe {
-        libc::open_by_handle_at(mount.as_raw_fd(), std::ptr::from_mut(&mut handle).cast(), flags)
-    };
+    let fd =
+        unsafe { libc::open_by_handle_at(mount.as_raw_fd(), std::ptr::from_mut(&mut handle).cast(), flags) };
     if fd < 0 {
         let object = format_args!("inode {inode} of subvolume {subvolume}").to_string();
         return Err(SysError::new("open", object, io::Error::last_os_error()));

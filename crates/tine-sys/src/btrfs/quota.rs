@@ -102,7 +102,11 @@ pub fn quota_group(fd: BorrowedFd<'_>, subvolume: u64) -> SysResult<Option<Quota
 /// Calls `found` with the item of exactly this key. A file system without quotas has no such tree and so no item.
 fn search_quota_tree(fd: BorrowedFd<'_>, key: Key, mut found: impl FnMut(&[u8])) -> SysResult<()> {
     let range = Range { tree: QUOTA_TREE, min: key, max: key };
-    match search(fd, &range, |at, data| if at == key { found(data) }) {
+    match search(fd, &range, |at, data| {
+        if at == key {
+            found(data)
+        }
+    }) {
         Err(e) if e.errno() == libc::ENOENT => Ok(()),
         done => done,
     }

@@ -93,9 +93,7 @@ impl Meta {
     pub(super) fn of(stat: &Stat) -> Option<Self> {
         let kind = Kind::of(FileType::from_raw_mode(stat.st_mode))?;
         let device = match kind {
-            Kind::Char | Kind::Block => {
-                (rustix::fs::major(stat.st_rdev), rustix::fs::minor(stat.st_rdev))
-            }
+            Kind::Char | Kind::Block => (rustix::fs::major(stat.st_rdev), rustix::fs::minor(stat.st_rdev)),
             _ => (0, 0),
         };
         Some(Self {

@@ -7,8 +7,8 @@ use crate::{
     progress::Length,
 };
 use tine_model::{
-    BaseRef, BoxSettings, BoxSource, ByteSize, CpuLimit, CreateBox, EnvVar, Error, ErrorCode, Limits, NetworkMode,
-    ProjectName, PublishedPort, Result, Service, Tag, VolumeMount,
+    BaseRef, BoxSettings, BoxSource, ByteSize, CpuLimit, CreateBox, EnvVar, Error, ErrorCode, Limits,
+    NetworkMode, ProjectName, PublishedPort, Result, Service, Tag, VolumeMount,
 };
 
 /// What `create` takes.

@@ -21,7 +21,7 @@ pub fn run(service: &dyn Service, project: &ProjectName, args: &Args, out: &mut 
     let name = args.name.within(project);
     if args.dry_run {
         let plan = service.delete_box(&name, true)?;
-        out.present(&plan, names(&plan), |out| names(&plan).into_iter().try_for_each(|n| out.line(&n)))?;
+        out.names(&plan, &names(&plan))?;
         out.say(&format!("would delete {}", what(&plan)));
         return Ok(0);
     }

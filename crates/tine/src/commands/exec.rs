@@ -3,6 +3,7 @@
 use crate::{
     args::BoxArg,
     failure::{Outcome, usage},
+    interrupt::is_ignored,
     output::Output,
     terminal::{self, LeaveOnDrop, RawMode},
 };
@@ -16,7 +17,9 @@ use std::{
     path::Path,
     sync::mpsc::{self, Receiver, Sender},
 };
-use tine_model::{BoxRef, EnvVar, ExecEvent, ExecOutcome, ExecRequest, ExecStreams, ProjectName, Result, Service};
+use tine_model::{
+    BoxRef, EnvVar, ExecEvent, ExecOutcome, ExecRequest, ExecStreams, ProjectName, Result, Service,
+};
 
 /// What `exec` takes.
 #[derive(Debug, clap::Args)]
@@ -66,7 +69,13 @@ pub fn run(service: &dyn Service, project: &ProjectName, args: &Args, out: &mut 
         background: args.bg,
         timeout_seconds: args.timeout,
     };
-    attach(service, &args.name.within(project), request, Attached { input: args.interactive, tty: args.tty }, out)
+    attach(
+        service,
+        &args.name.within(project),
+        request,
+        Attached { input: args.interactive, tty: args.tty },
+        out,
+    )
 }
 
 /// What of the caller a program is attached to.
@@ -88,7 +97,9 @@ pub fn attach(
 ) -> Outcome {
     if attached.tty {
         if !terminal::stdin_is_terminal() {
-            return Err(usage("the input device is not a terminal").hint(format!("tine exec -i {name} -- …")).into());
+            return Err(usage("the input device is not a terminal")
+                .hint(format!("tine exec -i {name} -- …"))
+                .into());
         }
         request.tty = Some(terminal::window_size());
         request.env = with_terminal_kind(request.env);
@@ -135,6 +146,7 @@ fn events(request: &ExecRequest, raw: Option<RawMode>) -> Result<Receiver<ExecEv
     }
     let mut wanted = vec![SIGINT, SIGTERM, SIGHUP, SIGQUIT];
     wanted.extend(if request.tty.is_some() { vec![SIGWINCH] } else { vec![SIGUSR1, SIGUSR2] });
+    wanted.retain(|signal| !is_ignored(*signal));
     let signals = Signals::new(wanted)
         .map_err(|e| crate::failure::local_error("listening to", Path::new("signals"), &e))?;
     std::thread::spawn(move || forward(signals, &sender, raw.as_ref()));

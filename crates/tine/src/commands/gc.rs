@@ -16,7 +16,7 @@ pub struct Args {
 /// Removes what nothing refers to and prints each thing.
 pub fn run(service: &dyn Service, args: &Args, out: &mut Output) -> Outcome {
     let report = service.gc(args.dry_run, &out.progress(Length::Long))?;
-    out.present(&report, report.removed.clone(), |out| report.removed.iter().try_for_each(|r| out.line(r)))?;
+    out.names(&report, &report.removed)?;
     let verb = if report.dry_run { "would remove" } else { "removed" };
     out.say(&format!("{verb} {}", count(report.removed.len(), "thing")));
     Ok(0)

@@ -7,7 +7,8 @@ use crate::{
 };
 use std::num::NonZeroU32;
 use tine_model::{
-    ByteSize, Change, CpuLimit, EnvVar, MountPath, NetworkMode, ProjectName, Service, Tag, UpdateBox, VolumeMount,
+    ByteSize, Change, CpuLimit, EnvVar, MountPath, NetworkMode, ProjectName, Service, Tag, UpdateBox,
+    VolumeMount,
 };
 
 /// What `update` takes.
@@ -91,7 +92,9 @@ pub fn run(service: &dyn Service, project: &ProjectName, args: &Args, out: &mut 
     let name = &report.info.summary.name;
     out.name(&report, name)?;
     if report.needs_restart {
-        out.say(&format!("note: part of this takes effect at the next start: tine stop {name} && tine start {name}"));
+        out.say(&format!(
+            "note: part of this takes effect at the next start: tine stop {name} && tine start {name}"
+        ));
     }
     Ok(0)
 }

@@ -7,10 +7,10 @@ use std::{
 };
 
 const PROGRAMS: [&str; 49] = [
-    "bash", "sh", "basename", "cat", "chgrp", "chmod", "chown", "cp", "cut", "date", "dd", "df", "dirname", "env",
-    "expr", "false", "find", "grep", "head", "hostname", "id", "kill", "ln", "ls", "mkdir", "mkfifo", "mknod", "mount",
-    "mv", "printf", "ps", "pwd", "readlink", "rm", "rmdir", "sed", "seq", "sleep", "sort", "stat", "stty", "tail",
-    "tar", "touch", "tr", "true", "truncate", "uname", "wc",
+    "bash", "sh", "basename", "cat", "chgrp", "chmod", "chown", "cp", "cut", "date", "dd", "df", "dirname",
+    "env", "expr", "false", "find", "grep", "head", "hostname", "id", "kill", "ln", "ls", "mkdir", "mkfifo",
+    "mknod", "mount", "mv", "printf", "ps", "pwd", "readlink", "rm", "rmdir", "sed", "seq", "sleep", "sort",
+    "stat", "stty", "tail", "tar", "touch", "tr", "true", "truncate", "uname", "wc",
 ];
 
 /// A tar of the tiny root: merged `/usr`, `root` and `dev` (1000) as users.
@@ -71,10 +71,12 @@ fn add_link(tar: &mut tar::Builder<Vec<u8>>, path: &str, target: &str) {
 }
 
 fn add_file(tar: &mut tar::Builder<Vec<u8>>, path: &str, content: &[u8]) {
-    tar.append_data(&mut header(tar::EntryType::Regular, 0o644, content.len() as u64), path, content).unwrap();
+    tar.append_data(&mut header(tar::EntryType::Regular, 0o644, content.len() as u64), path, content)
+        .unwrap();
 }
 
 fn add_program(tar: &mut tar::Builder<Vec<u8>>, source: &Path, path: &str) {
     let content = std::fs::read(source).unwrap();
-    tar.append_data(&mut header(tar::EntryType::Regular, 0o755, content.len() as u64), path, &content[..]).unwrap();
+    tar.append_data(&mut header(tar::EntryType::Regular, 0o755, content.len() as u64), path, &content[..])
+        .unwrap();
 }

@@ -8,7 +8,9 @@ use tine_model::{BaseAlias, BaseVersion, DeleteBase, Result, Service};
 
 /// What `base delete` takes.
 #[derive(Debug, clap::Args)]
-#[command(after_help = "Examples:\n  tine base delete --alias web --yes\n  tine base delete --version web-v20260101120000 --dry-run")]
+#[command(
+    after_help = "Examples:\n  tine base delete --alias web --yes\n  tine base delete --version web-v20260101120000 --dry-run"
+)]
 pub struct Args {
     /// The alias; its versions stay
     #[arg(long)]
@@ -29,7 +31,10 @@ impl Args {
         match (&self.alias, &self.version) {
             (Some(name), None) => Ok(DeleteBase::Alias { name: name.clone() }),
             (None, Some(name)) => Ok(DeleteBase::Version { name: name.clone(), force: self.force }),
-            _ => Err(usage("exactly one of --alias and --version must be given").hint("tine base delete --help")),
+            _ => {
+                Err(usage("exactly one of --alias and --version must be given")
+                    .hint("tine base delete --help"))
+            }
         }
     }
 }
@@ -45,7 +50,7 @@ pub fn run(service: &dyn Service, args: &Args, out: &mut Output) -> Outcome {
         out.permission.get(&question)?;
     }
     let report = service.delete_base(&request, args.dry_run)?;
-    out.present(&report, report.removed.clone(), |out| report.removed.iter().try_for_each(|r| out.line(r)))?;
+    out.names(&report, &report.removed)?;
     if let Some((alias, version)) = &report.moved {
         let verb = if report.dry_run { "would then name" } else { "now names" };
         out.say(&format!("alias {alias} {verb} {version}"));

@@ -9,7 +9,9 @@ use tine_model::{BaseRef, Error, ErrorCode, Reporter, Result, Service};
 
 /// What `base export` takes.
 #[derive(Debug, clap::Args)]
-#[command(after_help = "Examples:\n  tine base export box-base --file box-base.tar.zst\n  tine base export box-base --file - | tar t")]
+#[command(
+    after_help = "Examples:\n  tine base export box-base --file box-base.tar.zst\n  tine base export box-base --file - | tar t"
+)]
 pub struct Args {
     /// The base: ALIAS, VERSION, ALIAS@VERSION or ALIAS:SCRIPT_SHA256
     #[arg(value_name = "BASE")]
@@ -40,7 +42,8 @@ fn compressed(
     file: &mut OutFile,
     write: impl FnOnce(&mut dyn Write) -> Result<()>,
 ) -> Result<()> {
-    let failed = |e: std::io::Error| Error::new(ErrorCode::Internal, format!("compressing {}: {e}", name.display()));
+    let failed =
+        |e: std::io::Error| Error::new(ErrorCode::Internal, format!("compressing {}: {e}", name.display()));
     match name.extension().and_then(|e| e.to_str()) {
         Some("gz" | "tgz") => {
             let mut encoder = flate2::write::GzEncoder::new(file, flate2::Compression::default());

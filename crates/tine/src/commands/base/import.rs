@@ -17,7 +17,9 @@ use tine_model::{BaseAlias, BaseRef, ImportBase, Result, Service};
 
 /// What `base import` takes.
 #[derive(Debug, clap::Args)]
-#[command(after_help = "Examples:\n  tine base import debian --file rootfs.tar.gz\n  tine base import extra --file layer.tar.zst --parent debian")]
+#[command(
+    after_help = "Examples:\n  tine base import debian --file rootfs.tar.gz\n  tine base import extra --file layer.tar.zst --parent debian"
+)]
 pub struct Args {
     /// The base to write
     pub name: BaseAlias,
@@ -34,7 +36,7 @@ pub fn run(service: &dyn Service, args: &Args, out: &mut Output) -> Outcome {
     let progress = out.progress(Length::Long);
     let mut tar = open(&args.file, progress.interrupt())?;
     let request = ImportBase { name: args.name.clone(), parent: args.parent.clone() };
-    let written = service.import_base(&request, &mut *tar, &progress)?;
+    let written = progress.cause(service.import_base(&request, &mut *tar, &progress))?;
     drop(progress);
     report(&written, out)
 }

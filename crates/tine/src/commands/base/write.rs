@@ -14,7 +14,9 @@ use tine_model::{
 
 /// What `base build` takes.
 #[derive(Debug, clap::Args)]
-#[command(after_help = "Examples:\n  tine base build web .\n  tine base build web -f deploy/Dockerfile --engine podman .")]
+#[command(
+    after_help = "Examples:\n  tine base build web .\n  tine base build web -f deploy/Dockerfile --engine podman ."
+)]
 pub struct BuildArgs {
     /// The base to write
     pub name: BaseAlias,
@@ -99,9 +101,10 @@ fn absolute(path: &Path) -> Result<String> {
     let absolute = std::path::absolute(path).map_err(|e| local_error("finding", path, &e))?;
     // `.` at the end would survive and show up in the engine's command line
     let clean: PathBuf = absolute.components().collect();
-    clean.into_os_string().into_string().map_err(|odd| {
-        Error::new(ErrorCode::InvalidPath, format!("{} is not UTF-8", odd.to_string_lossy()))
-    })
+    clean
+        .into_os_string()
+        .into_string()
+        .map_err(|odd| Error::new(ErrorCode::InvalidPath, format!("{} is not UTF-8", odd.to_string_lossy())))
 }
 
 #[cfg(test)]

@@ -13,7 +13,9 @@ use std::{
     path::Path,
 };
 use tine_archive::{Limits, Policy};
-use tine_model::{BoxPath, BoxRef, Error, ErrorCode, PathKind, ProjectName, RawPath, Reporter, Result, Service};
+use tine_model::{
+    BoxPath, BoxRef, Error, ErrorCode, PathKind, ProjectName, RawPath, Reporter, Result, Service,
+};
 use tine_sys::tree::Tree;
 
 /// What the first member of a stream is called when its real name does not matter.
@@ -67,7 +69,9 @@ impl<'a> Source<'a> {
     pub fn existing(&self) -> Result<Copied> {
         let (kind, ending, shown) = match self {
             Self::Box { service, path, ending } => (service.stat_path(path)?, *ending, shown_in(path)),
-            Self::Local { path, ending } => (local_kind(path, *ending != Ending::Plain)?, *ending, shown(path)),
+            Self::Local { path, ending } => {
+                (local_kind(path, *ending != Ending::Plain)?, *ending, shown(path))
+            }
         };
         match (kind, ending) {
             (PathKind::Missing, _) => Err(missing(&shown)),
@@ -89,8 +93,10 @@ impl<'a> Source<'a> {
 
 fn send_local(path: &[u8], ending: Ending, out: &mut dyn Write, reporter: &dyn Reporter) -> Result<()> {
     let path = as_path(path);
-    let failed = |e: tine_archive::ArchiveError| Error::from(e).context(format_args!("reading {}", path.display()));
-    let open = |folder: &Path| Tree::open(folder).map_err(|e| local_error("opening", folder, &io::Error::other(e)));
+    let failed =
+        |e: tine_archive::ArchiveError| Error::from(e).context(format_args!("reading {}", path.display()));
+    let open =
+        |folder: &Path| Tree::open(folder).map_err(|e| local_error("opening", folder, &io::Error::other(e)));
     let (tree, start, name) = match (path.file_name(), ending) {
         (Some(name), Ending::Plain) => (open(folder_of(path))?, Path::new(name), name),
         (Some(name), _) => (open(path)?, Path::new("/"), name),
@@ -128,7 +134,11 @@ impl<'a> Target<'a> {
     pub fn new(service: &'a dyn Service, project: &ProjectName, side: &Side, archive: bool) -> Self {
         let local = |path: &[u8]| {
             let (path, ending) = trimmed(path);
-            Self::Local { path, ending, policy: if archive { Policy::archive_copy() } else { Policy::copy() } }
+            Self::Local {
+                path,
+                ending,
+                policy: if archive { Policy::archive_copy() } else { Policy::copy() },
+            }
         };
         match side {
             Side::Box { name, path } => Self::in_box(service, name.within(project), path),
@@ -175,7 +185,9 @@ impl<'a> Target<'a> {
         let place = self.place()?;
         match place.kind {
             PathKind::Directory => self.receive(&place.path, tar, reporter),
-            PathKind::File => Err(Error::new(ErrorCode::InvalidPath, format!("{} is no folder", place.shown))),
+            PathKind::File => {
+                Err(Error::new(ErrorCode::InvalidPath, format!("{} is no folder", place.shown)))
+            }
             PathKind::Missing => Err(missing(&place.shown)),
         }
     }

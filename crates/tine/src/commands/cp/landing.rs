@@ -117,10 +117,16 @@ mod tests {
     use super::*;
     use PathKind::{Directory, File, Missing};
 
-    fn landed(kind: PathKind, contents: bool, path: &str, at: PathKind) -> std::result::Result<(String, Top), ErrorCode> {
+    fn landed(
+        kind: PathKind,
+        contents: bool,
+        path: &str,
+        at: PathKind,
+    ) -> std::result::Result<(String, Top), ErrorCode> {
         let (trimmed, ending) = trimmed(path.as_bytes());
         let source = Copied { kind, contents, shown: "source".into() };
-        let place = Place { path: trimmed, kind: at, folder_meant: ending != Ending::Plain, shown: path.into() };
+        let place =
+            Place { path: trimmed, kind: at, folder_meant: ending != Ending::Plain, shown: path.into() };
         land(&source, &place).map(|l| (String::from_utf8(l.folder).unwrap(), l.top)).map_err(|e| e.code)
     }
 

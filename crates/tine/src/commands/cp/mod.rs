@@ -59,7 +59,7 @@ pub fn run(service: &dyn Service, project: &ProjectName, args: &Args, out: &mut 
             let progress = out.progress(Length::Short);
             let stdin = File::from(copy_of(io::stdin(), "stdin")?);
             let mut tar = Patient::new(stdin, progress.interrupt().clone());
-            target.receive_as_it_is(&mut tar, &progress)?;
+            progress.cause(target.receive_as_it_is(&mut tar, &progress))?;
         }
         (from @ (Side::Box { .. } | Side::Local(_)), to @ (Side::Box { .. } | Side::Local(_))) => {
             if let (Side::Local(_), Side::Local(_)) = (&from, &to) {
@@ -67,9 +67,14 @@ pub fn run(service: &dyn Service, project: &ProjectName, args: &Args, out: &mut 
             }
             let source = Source::new(service, project, &from);
             let target = Target::new(service, project, &to, args.archive);
-            transfer(&source, &target, &out.progress(Length::Short))?;
+            let progress = out.progress(Length::Short);
+            progress.cause(transfer(&source, &target, &progress))?;
         }
-        _ => return Err(usage("a tar stream goes to or comes from a box: BOX:PATH").hint("tine cp --help").into()),
+        _ => {
+            return Err(usage("a tar stream goes to or comes from a box: BOX:PATH")
+                .hint("tine cp --help")
+                .into());
+        }
     }
     Ok(0)
 }
@@ -113,7 +118,9 @@ fn receive(
     let mut tar = Retop::new(Patient::new(reader, interrupt.clone()), landing.top.clone());
     target.receive(&landing.folder, &mut tar, reporter)?;
     // a sender that has more to say after the end mark must not see a closed pipe
-    io::copy(&mut tar, &mut io::sink()).map(|_| ()).map_err(|e| Error::new(ErrorCode::Internal, format!("reading the source: {e}")))
+    io::copy(&mut tar, &mut io::sink())
+        .map(|_| ())
+        .map_err(|e| Error::new(ErrorCode::Internal, format!("reading the source: {e}")))
 }
 
 /// Notices that nobody reads any more.

@@ -217,7 +217,8 @@ fn records(mut bytes: &[u8]) -> io::Result<Vec<(Vec<u8>, Vec<u8>)>> {
     let mut records = Vec::new();
     while !bytes.is_empty() {
         let (length, text) = one_record(bytes).ok_or_else(|| bad("a malformed extended header"))?;
-        let equals = text.iter().position(|b| *b == b'=').ok_or_else(|| bad("a malformed extended header"))?;
+        let equals =
+            text.iter().position(|b| *b == b'=').ok_or_else(|| bad("a malformed extended header"))?;
         records.push((text[..equals].to_vec(), text[equals + 1..].to_vec()));
         bytes = &bytes[length..];
     }
@@ -291,14 +292,20 @@ mod tests {
         let names: Vec<&str> = members.iter().map(|m| m.0.as_str()).collect();
         assert_eq!(names, ["new/", "new/file", "new/hard", "new/soft", &format!("new/{long}"), "new/older"]);
         assert_eq!((members[2].2.as_str(), members[3].2.as_str()), ("new/file", "old/file"));
-        assert_eq!((members[1].3.as_str(), members[4].3.as_str(), members[5].3.len()), ("content", "long", 2000));
+        assert_eq!(
+            (members[1].3.as_str(), members[4].3.as_str(), members[5].3.len()),
+            ("content", "long", 2000)
+        );
     }
 
     #[test]
     fn a_name_may_grow_past_the_headers_field() {
         let new = "w".repeat(250);
         let members = after(sample("x"), Top::Rename(new.clone().into_bytes()));
-        assert_eq!((members[1].0.clone(), members[2].2.clone()), (format!("{new}/file"), format!("{new}/file")));
+        assert_eq!(
+            (members[1].0.clone(), members[2].2.clone()),
+            (format!("{new}/file"), format!("{new}/file"))
+        );
     }
 
     #[test]
@@ -318,7 +325,12 @@ mod tests {
     fn an_archives_own_root_can_be_renamed_and_stripped() {
         let root = || {
             let mut tar = tar::Builder::new(Vec::new());
-            for (name, kind) in [("./", EntryType::Directory), ("bin/", EntryType::Directory), ("bin/sh", EntryType::Regular), ("f", EntryType::Regular)] {
+            for (name, kind) in [
+                ("./", EntryType::Directory),
+                ("bin/", EntryType::Directory),
+                ("bin/sh", EntryType::Regular),
+                ("f", EntryType::Regular),
+            ] {
                 let mut header = Header::new_gnu();
                 header.set_entry_type(kind);
                 header.set_size(0);
@@ -337,7 +349,8 @@ mod tests {
     fn what_is_no_such_tar_is_refused_without_panic() {
         let tar = sample("x");
         for cut in [1, 511, 512, 700, 1024, tar.len() - 1200] {
-            let result = Retop::new(Cursor::new(tar[..cut].to_vec()), Top::Strip).read_to_end(&mut Vec::new());
+            let result =
+                Retop::new(Cursor::new(tar[..cut].to_vec()), Top::Strip).read_to_end(&mut Vec::new());
             assert!(result.is_err(), "{cut}");
         }
         assert!(records(b"9999 path=x\n").is_err() && records(b"x").is_err() && records(b"3 \n").is_err());

@@ -14,7 +14,9 @@ use tine_model::{
 
 /// What `snapshot create` takes.
 #[derive(Debug, clap::Args)]
-#[command(after_help = "Examples:\n  tine snapshot create web\n  tine snapshot create web good -m 'before the upgrade'")]
+#[command(
+    after_help = "Examples:\n  tine snapshot create web\n  tine snapshot create web good -m 'before the upgrade'"
+)]
 pub struct CreateArgs {
     /// The box, BOX or PROJECT:BOX
     #[arg(value_name = "BOX")]
@@ -50,7 +52,9 @@ pub struct RenameArgs {
 
 /// What `snapshot delete` takes.
 #[derive(Debug, clap::Args)]
-#[command(after_help = "Examples:\n  tine snapshot delete web v0 v1 --dry-run\n  tine snapshot delete web v0 v1 --yes")]
+#[command(
+    after_help = "Examples:\n  tine snapshot delete web v0 v1 --dry-run\n  tine snapshot delete web v0 v1 --yes"
+)]
 pub struct DeleteArgs {
     /// The box, BOX or PROJECT:BOX
     #[arg(value_name = "BOX")]
@@ -65,7 +69,9 @@ pub struct DeleteArgs {
 
 /// What `snapshot prune` takes.
 #[derive(Debug, clap::Args)]
-#[command(after_help = "Examples:\n  tine snapshot prune web --keep-last 3 --dry-run\n  tine snapshot prune web --keep-last 3 --keep-daily 7 --yes")]
+#[command(
+    after_help = "Examples:\n  tine snapshot prune web --keep-last 3 --dry-run\n  tine snapshot prune web --keep-last 3 --keep-daily 7 --yes"
+)]
 pub struct PruneArgs {
     /// The box, BOX or PROJECT:BOX
     #[arg(value_name = "BOX")]
@@ -128,8 +134,7 @@ pub fn delete(service: &dyn Service, project: &ProjectName, args: &DeleteArgs, o
         service.delete_snapshots(&name, &args.snapshots)?;
     }
     let document = Deleted { name: &name, dry_run: args.dry_run, removed: &args.snapshots };
-    let names: Vec<String> = args.snapshots.iter().map(ToString::to_string).collect();
-    out.present(&document, names.clone(), |out| names.iter().try_for_each(|n| out.line(n)))?;
+    out.names(&document, &args.snapshots)?;
     Ok(0)
 }
 
@@ -156,8 +161,7 @@ pub fn prune(service: &dyn Service, project: &ProjectName, args: &PruneArgs, out
 }
 
 fn report(report: &PruneReport, out: &mut Output) -> Outcome {
-    let names: Vec<String> = report.removed.iter().map(ToString::to_string).collect();
-    out.present(report, names.clone(), |out| names.iter().try_for_each(|n| out.line(n)))?;
+    out.names(report, &report.removed)?;
     let verb = if report.dry_run { "would delete" } else { "deleted" };
     out.say(&format!("{verb} {}, kept {}", count(report.removed.len(), "snapshot"), report.kept.len()));
     Ok(0)

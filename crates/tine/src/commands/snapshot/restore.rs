@@ -5,7 +5,9 @@ use tine_model::{BoxRef, ProjectName, RestoreReport, RestoreSnapshot, Service, S
 
 /// What `snapshot restore` takes.
 #[derive(Debug, clap::Args)]
-#[command(after_help = "Examples:\n  tine snapshot restore web v0\n  tine snapshot restore web v0 --keep-as broken")]
+#[command(
+    after_help = "Examples:\n  tine snapshot restore web v0\n  tine snapshot restore web v0 --keep-as broken"
+)]
 pub struct RestoreArgs {
     /// The box, BOX or PROJECT:BOX
     #[arg(value_name = "BOX")]
@@ -28,7 +30,12 @@ pub struct UndoArgs {
 }
 
 /// Restores a snapshot, prints its name and tells what was not touched and how to go back.
-pub fn restore(service: &dyn Service, project: &ProjectName, args: &RestoreArgs, out: &mut Output) -> Outcome {
+pub fn restore(
+    service: &dyn Service,
+    project: &ProjectName,
+    args: &RestoreArgs,
+    out: &mut Output,
+) -> Outcome {
     let name = args.name.within(project);
     let request = RestoreSnapshot { name: args.snapshot.clone(), keep_as: args.keep_as.clone() };
     let report = service.restore_snapshot(&name, &request, &out.progress(Length::Short))?;

@@ -28,7 +28,12 @@ pub struct ShowArgs {
 pub fn list(service: &dyn Service, project: &ProjectName, args: &ListArgs, out: &mut Output) -> Outcome {
     let snapshots = service.list_snapshots(&args.name.within(project))?;
     let row = |s: &SnapshotInfo| {
-        vec![s.name.to_string(), s.size_bytes.to_string(), s.created_at.to_string(), s.description.clone()]
+        vec![
+            s.name.to_string(),
+            s.size_bytes.map_or_else(|| "-".to_owned(), |size| size.to_string()),
+            s.created_at.to_string(),
+            s.description.clone(),
+        ]
     };
     let rows: Vec<Vec<String>> = snapshots.iter().map(row).collect();
     out.rows(&snapshots, &["NAME", "SIZE", "CREATED", "DESCRIPTION"], &rows)?;
@@ -44,7 +49,9 @@ pub fn show(service: &dyn Service, project: &ProjectName, args: &ShowArgs, out: 
 
 fn text(info: &SnapshotInfo, out: &mut Output) -> Outcome<()> {
     out.field("name", &info.name)?;
-    out.field("size", info.size_bytes)?;
+    if let Some(size) = info.size_bytes {
+        out.field("size", size)?;
+    }
     out.field("created", info.created_at)?;
     out.field("description", if info.description.is_empty() { "-" } else { &info.description })?;
     info.missing_subvolumes.iter().try_for_each(|path| out.field("without subvolume", path))

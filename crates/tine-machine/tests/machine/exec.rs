@@ -1,14 +1,12 @@
 //! Running programs in a real box.
 
-mod support;
-
+use crate::support::{TestBox, command, containers, eventually, streams};
 use std::{
     fs::File,
     io::{Read, Seek, Write},
     os::fd::OwnedFd,
     time::{Duration, Instant},
 };
-use support::{TestBox, command, containers, eventually, streams};
 use tine_machine::MachineError;
 use tine_model::{ExecEvent, ExecOutcome, ExecRequest, WindowSize};
 

@@ -1,14 +1,13 @@
 //! Starting, pausing, limiting, stopping and losing a real box.
 
-mod support;
-
+use crate::support::{TestBox, command, containers, eventually, streams};
 use std::{
     fs::File,
     os::{fd::OwnedFd, unix::fs::symlink},
     path::Path,
+    process::Command,
     time::{Duration, Instant},
 };
-use support::{TestBox, command, containers, eventually, streams};
 use tine_machine::{MachineError, cgroup};
 use tine_model::{BoxStatus, ByteSize, CpuLimit, ExecRequest, Limits};
 
@@ -200,17 +199,36 @@ fn a_monitor_killed_at_any_moment_of_the_start_leaves_no_box() {
 }
 
 #[test]
-fn a_client_that_dies_takes_its_program_along() {
+fn a_client_that_dies_takes_its_program_along_but_none_in_the_background() {
     if !containers() {
         return;
     }
     let tested = TestBox::started();
-    // A connection that is dropped is all the init sees of a client's death.
+    in_background(&tested, "sleep 66");
+    let runs = |command: &str| {
+        tine_machine::processes(&tested.spec.id).unwrap().iter().any(|p| p.command == command)
+    };
+    let mut client = Command::new(tested.program.path.with_file_name("client"))
+        .arg(tested.run_dir())
+        .args(["sh", "-c", "trap '' HUP; sleep 77; sleep 77"])
+        .spawn()
+        .unwrap();
+    eventually("it sleeps", || runs("sleep 77"));
+    client.kill().unwrap();
+    client.wait().unwrap();
+    eventually("it sleeps no more", || !runs("sleep 77"));
+    assert!(runs("sleep 66"));
+}
+
+#[test]
+fn a_program_whose_box_ends_is_told_as_killed() {
+    if !containers() {
+        return;
+    }
+    let tested = TestBox::started();
     std::thread::scope(|scope| {
-        let run = scope.spawn(|| tested.exec(&command(&["sh", "-c", "trap '' HUP; sleep 77"])));
-        eventually("it sleeps", || {
-            tine_machine::processes(&tested.spec.id).unwrap().iter().any(|p| p.command == "sleep 77")
-        });
+        let run = scope.spawn(|| tested.exec(&command(&["sleep", "77"])));
+        eventually("it sleeps", || tine_machine::processes(&tested.spec.id).unwrap().len() == 2);
         tine_machine::kill(tested.run_dir()).unwrap();
         assert_eq!(run.join().unwrap().unwrap().code, 137);
     });

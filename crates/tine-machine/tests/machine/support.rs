@@ -23,7 +23,7 @@ pub fn containers() -> bool {
 
 /// A box, stopped and cleaned up when dropped.
 pub struct TestBox {
-    pub dir: tempfile::TempDir,
+    _dir: tempfile::TempDir,
     pub spec: StartSpec,
     pub program: MonitorProgram,
 }
@@ -70,7 +70,7 @@ impl TestBox {
             },
         };
         let program = MonitorProgram { path: monitor_program(), argv: vec!["monitor".to_owned()] };
-        Self { dir, spec, program }
+        Self { _dir: dir, spec, program }
     }
 
     /// A box that runs.

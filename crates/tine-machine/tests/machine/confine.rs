@@ -1,9 +1,7 @@
 //! What a program in a real box cannot do.
 
-mod support;
-
+use crate::support::{TestBox, command, containers};
 use std::os::unix::fs::MetadataExt;
-use support::{TestBox, command, containers};
 
 #[test]
 fn a_device_node_made_in_the_box_opens_nothing() {
