@@ -48,7 +48,7 @@ fn info(of: &BoxRef) -> BoxInfo {
 fn snapshot(of: &SnapshotName) -> SnapshotInfo {
     SnapshotInfo {
         name: of.clone(),
-        size_bytes: ByteSize::mib(1536),
+        size_bytes: Some(ByteSize::mib(1536)),
         created_at: time(),
         description: "before\x1b[2J the accident".into(),
         missing_subvolumes: vec![],

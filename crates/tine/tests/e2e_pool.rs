@@ -115,7 +115,7 @@ fn a_full_pool_says_so_and_can_be_emptied() {
     assert!(done.code != 0 && done.err.contains("No space left"), "{done:?}");
     let big = f.dir().join("big.tar");
     let make = "mkdir -p big && cd big && tar xf ../tiny.tar && head -c 300M /dev/urandom > fill && tar cf ../big.tar . && rm -r ../big";
-    assert!(Command::new("sh").args(["-c", &make]).current_dir(f.dir()).status().unwrap().success());
+    assert!(Command::new("sh").args(["-c", make]).current_dir(f.dir()).status().unwrap().success());
     let import = f.run(&["--json", "base", "import", "big", "--file", big.to_str().unwrap()]);
     assert!(
         import.code == 1 && (import.out.contains("pool_full") || import.out.contains("too_large")),
