@@ -96,7 +96,7 @@ fn a_killed_monitor_takes_its_box_with_it() {
     f.ok(&["exec", "b", "--bg", "--", "sleep", "9876"]);
     kill_monitors(&f);
     eventually("the box is stopped", || f.ok(&["list"]).contains("stopped"));
-    eventually("its programs are gone", || !running(&format!("sleep 9876")));
+    eventually("its programs are gone", || !running("sleep 9876"));
     assert_eq!(f.sh("b", "echo back"), "back\n");
     f.ok(&["stop", "b"]);
     f.ok(&["gc"]);
@@ -169,7 +169,7 @@ fn alone_kills_at_random_moments_leave_a_clean_store() {
         let mut child = f.command(&words).stdout(Stdio::null()).stderr(Stdio::null()).spawn().unwrap();
         let micros = next(&mut random) % if words[0] == "base" { 120_000 } else { 45_000 };
         std::thread::sleep(Duration::from_micros(micros));
-        if next(&mut random) % 4 == 0 {
+        if next(&mut random).is_multiple_of(4) {
             kill_monitors(&f);
         }
         if child.try_wait().unwrap().is_none() {

@@ -169,7 +169,8 @@ fn set_xattr(path: &Path, name: &str, value: &str) {
 
 /// Everything that makes a tree what it is: content, mode, owner, times of change, xattrs, hard links, devices, holes.
 fn fingerprint(root: &Path) -> String {
-    let script = "tar --sort=name --format=posix --pax-option=delete=atime,delete=ctime --xattrs --xattrs-include='*' --sparse -C \"$0\" -cf - . | sha256sum; \
+    // what is not written back yet has another layout of holes
+    let script = "sync -f \"$0\"; tar --sort=name --format=posix --pax-option=delete=atime,delete=ctime --xattrs --xattrs-include='*' --sparse -C \"$0\" -cf - . | sha256sum; \
         cd \"$0\" && find . -type f -printf '%p %b %n\\n' | LC_ALL=C sort | sha256sum";
     let out = Command::new("sh").args(["-c", script]).arg(root).output().unwrap();
     assert!(out.status.success(), "{out:?}");

@@ -4,7 +4,7 @@ use super::Pool;
 use crate::{
     bases::names_in,
     boxes::BoxRecord,
-    error::{Result, StoreError},
+    error::{Result, StoreError, at},
     root::measure,
     staging::open_dir,
 };
@@ -33,8 +33,8 @@ impl Pool {
     /// # Errors
     /// `Cancelled`, or the kernel's.
     pub fn disk_usage(&self, reporter: &dyn Reporter) -> Result<DiskUsage> {
-        // sizes are read from the trees, which lag behind what running boxes write until the next commit
-        self.commit()?;
+        // sizes are read from the trees, which lag behind what boxes wrote until that is written back
+        rustix::fs::syncfs(self.dir()).map_err(at("sync", self.root()))?;
         let boxes = self.list_boxes(None)?;
         reporter.step("measuring boxes", Some(boxes.len() as u64));
         let unchanging = self.read_only_roots(&boxes)?;
