@@ -81,7 +81,7 @@ fn export_and_import_give_the_same_tree() {
 fn every_compression_is_read() {
     require!("btrfs");
     let f = Fixture::empty();
-    let tar = f.file("root.tar", &support::tiny_root_tar());
+    let tar = f.file("root.tar", &support::root::tiny_root_tar());
     for (name, tool) in [("gz", "gzip"), ("zst", "zstd"), ("xz", "xz")] {
         let script = format!("{tool} -1 -c < \"$0\" > \"$0.{name}\"");
         assert!(Command::new("sh").args(["-c", &script]).arg(&tar).status().unwrap().success());
@@ -174,7 +174,7 @@ fn context(f: &Fixture, dockerfile: &str) -> std::path::PathBuf {
 fn recorded_engines(f: &Fixture, engines: &[&str], architecture: &str) -> String {
     let folder = f.dir().join("engines");
     fs::create_dir_all(&folder).unwrap();
-    let root = f.file("engine-root.tar", &support::tiny_root_tar());
+    let root = f.file("engine-root.tar", &support::root::tiny_root_tar());
     for engine in ["docker", "podman", "nerdctl"] {
         let answers = if engines.contains(&engine) { "exit 0" } else { "echo 'cannot connect' >&2; exit 1" };
         let script = format!(

@@ -99,7 +99,8 @@ impl RawTar {
 fn hostile_tars_leave_nothing() {
     require!("btrfs");
     let f = Fixture::empty();
-    let tar = || RawTar(support::tiny_root_tar()[..support::tiny_root_tar().len() - 1024].to_vec());
+    let tar =
+        || RawTar(support::root::tiny_root_tar()[..support::root::tiny_root_tar().len() - 1024].to_vec());
     let hostile = [
         ("absolute path", tar().entry(b'0', b"/etc/evil", b"", b"x").end()),
         ("parent folder", tar().entry(b'0', b"etc/../../evil", b"", b"x").end()),
@@ -132,7 +133,7 @@ fn hostile_tars_leave_nothing() {
 fn a_truncated_gzip_is_refused() {
     require!("btrfs");
     let f = Fixture::empty();
-    let tar = f.file("root.tar", &support::tiny_root_tar());
+    let tar = f.file("root.tar", &support::root::tiny_root_tar());
     let gz = Command::new("gzip").args(["-1", "-c"]).arg(&tar).output().unwrap().stdout;
     let cut = f.file("cut.tar.gz", &gz[..gz.len() / 2]);
     f.refuses("invalid_input", &["base", "import", "cut", "--file", cut.to_str().unwrap()]);
@@ -149,7 +150,8 @@ fn a_setuid_program_keeps_its_bit() {
     require!("btrfs");
     use std::os::unix::fs::PermissionsExt as _;
     let f = Fixture::empty();
-    let bytes = RawTar(support::tiny_root_tar()[..support::tiny_root_tar().len() - 1024].to_vec());
+    let bytes =
+        RawTar(support::root::tiny_root_tar()[..support::root::tiny_root_tar().len() - 1024].to_vec());
     let file = f.file("suid.tar", &bytes.entry(b'0', b"usr/bin/suid", b"", b"#!/bin/sh\n").end());
     f.ok(&["base", "import", "suid", "--file", file.to_str().unwrap()]);
     let meta = std::fs::metadata(f.pool().join("bases/suid/root/usr/bin/suid")).unwrap();

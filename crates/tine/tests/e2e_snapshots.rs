@@ -5,7 +5,7 @@
 mod support;
 
 use std::{path::Path, process::Command};
-use support::Fixture;
+use support::{Fixture, fingerprint::fingerprint};
 
 #[test]
 fn automatic_names_count_on_from_the_highest() {
@@ -152,7 +152,7 @@ fn restore_goes_back_and_forward_to_identical_trees() {
     f.sh("b", "rm -rf /t/d /t/soft; echo two > /t/f; touch /t/new; chmod 600 /t/dev; rm /etc/motd");
     f.ok(&["snapshot", "create", "b", "after"]);
     let after = fingerprint(&f.root_of("b"));
-    assert_ne!(before, after);
+    assert!(before.len() > 30 && before != after);
     f.ok(&["snapshot", "restore", "b", "before"]);
     assert_eq!(fingerprint(&f.root_of("b")), before);
     assert_eq!(f.ok(&["diff", "status", "b", "--against", "before"]), "No changes\n");
@@ -165,16 +165,6 @@ fn restore_goes_back_and_forward_to_identical_trees() {
 
 fn set_xattr(path: &Path, name: &str, value: &str) {
     rustix::fs::setxattr(path, name, value.as_bytes(), rustix::fs::XattrFlags::empty()).unwrap();
-}
-
-/// Everything that makes a tree what it is: content, mode, owner, times of change, xattrs, hard links, devices, holes.
-fn fingerprint(root: &Path) -> String {
-    // what is not written back yet has another layout of holes
-    let script = "sync -f \"$0\"; tar --sort=name --format=posix --pax-option=delete=atime,delete=ctime --xattrs --xattrs-include='*' --sparse -C \"$0\" -cf - . | sha256sum; \
-        cd \"$0\" && find . -type f -printf '%p %b %n\\n' | LC_ALL=C sort | sha256sum";
-    let out = Command::new("sh").args(["-c", script]).arg(root).output().unwrap();
-    assert!(out.status.success(), "{out:?}");
-    String::from_utf8(out.stdout).unwrap()
 }
 
 #[test]

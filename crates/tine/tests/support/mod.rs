@@ -9,7 +9,8 @@
     reason = "each test uses its own part, and fails by panicking"
 )]
 
-mod root;
+pub mod fingerprint;
+pub mod root;
 
 use std::{
     io::Write as _,
@@ -17,8 +18,6 @@ use std::{
     process::{Command, Output, Stdio},
     sync::OnceLock,
 };
-
-pub use root::tiny_root_tar;
 
 /// Whether the host can do `ability`; without it the test is skipped loudly, or fails where `TINE_REQUIRE` names it.
 pub fn able(ability: &str) -> bool {
@@ -271,7 +270,7 @@ pub fn eventually(what: &str, mut condition: impl FnMut() -> bool) {
 
 fn tiny_root() -> &'static [u8] {
     static TAR: OnceLock<Vec<u8>> = OnceLock::new();
-    TAR.get_or_init(tiny_root_tar)
+    TAR.get_or_init(root::tiny_root_tar)
 }
 
 /// Nanoseconds of the wall clock, to tell one fixture from the next.
