@@ -3,18 +3,17 @@
 //! A box's groups are `tine/<box id>` below the hierarchy's mount point; monitors live in `tine/monitors`. Everything
 //! goes through directory descriptors, so that it works also where the hierarchy is out of sight.
 
+mod files;
+mod limits;
+
 use crate::{
     error::{MachineError, MachineResult},
     rundir::open_dir,
     spec::check_id,
 };
-use rustix::{
-    fs::{AtFlags, Mode, OFlags},
-    io::Errno,
-};
+use files::{is_missing, make_dir_at, open_at, read_at, write_at};
+use rustix::{fs::AtFlags, io::Errno};
 use std::{
-    fs::File,
-    io::{Read, Write},
     os::fd::{AsFd, BorrowedFd, OwnedFd},
     path::{Path, PathBuf},
     time::{Duration, Instant},
@@ -29,14 +28,8 @@ const TOP: &str = "tine";
 const MONITORS: &str = "monitors";
 /// The version 1 controllers a box has a group in.
 const CONTROLLERS: [&str; 4] = ["cpu", "memory", "pids", "freezer"];
-/// Processes and threads when no limit is given.
-const DEFAULT_PIDS: u32 = 4096;
-/// The period over which processor time is counted, in microseconds.
-const CPU_PERIOD: u64 = 100_000;
 /// How long a group may take to freeze or to become empty.
 const PATIENCE: Duration = Duration::from_secs(5);
-/// The largest control file that is read.
-const MAX_FILE: u64 = 4 << 20;
 
 /// How the host's cgroups are laid out.
 #[derive(Debug, Clone, Copy, PartialEq, Eq)]
@@ -154,75 +147,53 @@ impl BoxCgroup {
         Ok(())
     }
 
-    /// Moves the calling process out of the box's groups, into those of the monitors.
-    pub(crate) fn leave(&self) -> MachineResult<()> {
-        let file = if self.layout == Layout::Split { "tasks" } else { "cgroup.procs" };
-        for group in &self.groups {
-            make_dir_at(group.top.as_fd(), MONITORS)?;
-            let monitors = open_at(group.top.as_fd(), MONITORS)?;
-            write_at(monitors.as_fd(), file, "0")?;
-        }
-        Ok(())
+    /// Moves the calling process out of the box's groups, into those of the monitors, where that is cheap.
+    pub(crate) fn leave_early(&self) -> MachineResult<()> {
+        if self.is_unified() { Ok(()) } else { self.leave() }
+    }
+
+    /// As [`BoxCgroup::leave_early`], where that takes many milliseconds: for which nobody is to wait.
+    pub(crate) fn leave_late(&self) -> MachineResult<()> {
+        if self.is_unified() { self.leave() } else { Ok(()) }
+    }
+
+    fn leave(&self) -> MachineResult<()> {
+        self.groups.iter().try_for_each(|group| enter_monitors(group.top.as_fd(), self.process_list()))
     }
 
     /// Moves the calling process to the root of each hierarchy, so that no group of Tine's is in use by it. For a
     /// monitor that is about to end; what fails is left to that end.
     pub(crate) fn leave_for_good(&self) {
-        if self.layout == Layout::Split {
-            for group in &self.groups {
-                let _ = write_at(group.top.as_fd(), "../tasks", "0");
-            }
+        for group in &self.groups {
+            let _ = write_at(group.top.as_fd(), &format!("../{}", self.process_list()), "0");
         }
     }
 
-    /// Sets every limit; one that the host cannot enforce is an error only when it is asked for.
-    pub(crate) fn set_limits(&self, limits: &Limits) -> MachineResult<()> {
-        self.set_cpu(limits)?;
-        self.set_memory(limits)?;
-        let pids = limits.pids.unwrap_or(DEFAULT_PIDS).to_string();
-        self.set("pids", "pids.max", &pids, limits.pids.is_some())
-    }
-
-    fn set_cpu(&self, limits: &Limits) -> MachineResult<()> {
-        let quota = limits.cpu.map(|cpu| u64::from(cpu.0) * CPU_PERIOD / 1000);
-        let wanted = quota.is_some();
-        if self.layout == Layout::Unified {
-            let quota = quota.map_or("max".to_owned(), |q| q.to_string());
-            return self.set("cpu", "cpu.max", &format!("{quota} {CPU_PERIOD}"), wanted);
-        }
-        self.set("cpu", "cpu.cfs_period_us", &CPU_PERIOD.to_string(), wanted)?;
-        self.set("cpu", "cpu.cfs_quota_us", &quota.map_or("-1".to_owned(), |q| q.to_string()), wanted)
-    }
-
-    fn set_memory(&self, limits: &Limits) -> MachineResult<()> {
-        let wanted = limits.memory_bytes.is_some();
-        let bytes = limits.memory_bytes.map(|b| b.0.to_string());
-        if self.layout == Layout::Unified {
-            let value = bytes.unwrap_or_else(|| "max".to_owned());
-            self.set("memory", "memory.max", &value, wanted)?;
-            return self.set("memory", "memory.swap.max", if wanted { "0" } else { "max" }, false);
-        }
-        let value = bytes.unwrap_or_else(|| "-1".to_owned());
-        // Memory plus swap must never be the lower of the two, so it goes first when both rise.
-        let _ = self.set("memory", "memory.memsw.limit_in_bytes", &value, false);
-        self.set("memory", "memory.limit_in_bytes", &value, wanted)?;
-        self.set("memory", "memory.memsw.limit_in_bytes", &value, false)
-    }
-
-    /// Writes a control file; that it is missing matters only when it is `wanted`.
-    fn set(&self, controller: &str, file: &str, value: &str, wanted: bool) -> MachineResult<()> {
-        let group = self.groups.iter().find(|g| g.controller.is_empty() || g.controller == controller);
-        let written = group.map(|g| write_at(g.dir.as_fd(), file, value));
-        match written {
-            Some(Ok(())) => Ok(()),
-            Some(Err(e)) if !is_missing(&e) => Err(e),
-            _ if !wanted => Ok(()),
-            _ => Err(MachineError::Unsupported(format!("this host has no {controller} cgroup controller"))),
+    /// The file that moves the single-threaded process which writes to it.
+    fn process_list(&self) -> &'static str {
+        match self.layout {
+            Layout::Split => "tasks",
+            Layout::Unified => "cgroup.procs",
         }
     }
 
-    /// Freezes or thaws every process of the box, and returns when that is so.
+    /// Freezes or thaws every process of the box, and returns when that is so. One that cannot be frozen in time
+    /// leaves the box running.
     pub(crate) fn freeze(&self, frozen: bool) -> MachineResult<()> {
+        self.ask_to_freeze(frozen)?;
+        let deadline = Instant::now() + PATIENCE;
+        while self.is_frozen()? != frozen {
+            if Instant::now() > deadline {
+                let what = if frozen { "freezing the box" } else { "thawing the box" };
+                let _ = self.ask_to_freeze(false);
+                return Err(MachineError::Timeout { what, seconds: PATIENCE.as_secs() });
+            }
+            std::thread::sleep(Duration::from_millis(1));
+        }
+        Ok(())
+    }
+
+    fn ask_to_freeze(&self, frozen: bool) -> MachineResult<()> {
         let unified = self.layout == Layout::Unified;
         let (file, value) = match (unified, frozen) {
             (true, true) => ("cgroup.freeze", "1"),
@@ -230,15 +201,7 @@ impl BoxCgroup {
             (false, true) => ("freezer.state", "FROZEN"),
             (false, false) => ("freezer.state", "THAWED"),
         };
-        self.set("freezer", file, value, true)?;
-        let deadline = Instant::now() + PATIENCE;
-        while self.is_frozen()? != frozen {
-            if Instant::now() > deadline {
-                return Err(MachineError::Timeout { what: "freezing the box", seconds: PATIENCE.as_secs() });
-            }
-            std::thread::sleep(Duration::from_millis(1));
-        }
-        Ok(())
+        self.set("freezer", file, value, true)
     }
 
     fn is_frozen(&self) -> MachineResult<bool> {
@@ -319,6 +282,7 @@ pub fn reap_leftovers(id: &str) -> MachineResult<bool> {
     }
     cgroup.kill_all()?;
     cgroup.remove()?;
+    remove_empty_parents();
     Ok(true)
 }
 
@@ -367,46 +331,29 @@ fn create_group(layout: Layout, controller: &'static str, mount: &Path, id: &str
     Err(MachineError::io("make cgroup", mount.join(TOP).join(id).display(), Errno::BUSY))
 }
 
-/// Lets the groups below use the controllers; one that is not there shows when its limit is set.
+/// Lets the groups below use the controllers; one that is not there shows when its limit is set. Written only where
+/// something is missing: the kernel first waits for groups that are being removed.
 fn enable_controllers(dir: BorrowedFd<'_>) {
-    for controller in ["+cpu", "+memory", "+pids"] {
-        let _ = write_at(dir, "cgroup.subtree_control", controller);
+    let enabled = read_at(dir, "cgroup.subtree_control").unwrap_or_default();
+    for controller in ["cpu", "memory", "pids"] {
+        if !enabled.split_whitespace().any(|name| name == controller) {
+            let _ = write_at(dir, "cgroup.subtree_control", &format!("+{controller}"));
+        }
     }
 }
 
-fn make_dir_at(dir: BorrowedFd<'_>, name: &str) -> MachineResult<()> {
-    match rustix::fs::mkdirat(dir, name, Mode::from_raw_mode(0o755)) {
-        Ok(()) | Err(Errno::EXIST) => Ok(()),
-        Err(e) => Err(MachineError::io("make cgroup", name, e)),
+/// Moves the calling process to the monitors' group, which whoever finds it empty may be removing.
+fn enter_monitors(top: BorrowedFd<'_>, process_list: &str) -> MachineResult<()> {
+    let enter = || {
+        make_dir_at(top, MONITORS)?;
+        write_at(open_at(top, MONITORS)?.as_fd(), process_list, "0")
+    };
+    let mut entered = enter();
+    for _ in 0..8 {
+        match &entered {
+            Err(e) if is_missing(e) => entered = enter(),
+            _ => break,
+        }
     }
-}
-
-fn open_at(dir: BorrowedFd<'_>, name: &str) -> MachineResult<OwnedFd> {
-    let flags = OFlags::RDONLY | OFlags::DIRECTORY | OFlags::CLOEXEC;
-    rustix::fs::openat(dir, name, flags, Mode::empty()).map_err(|e| MachineError::io("open cgroup", name, e))
-}
-
-fn write_at(dir: BorrowedFd<'_>, file: &str, value: &str) -> MachineResult<()> {
-    let flags = OFlags::WRONLY | OFlags::CLOEXEC;
-    let fd = rustix::fs::openat(dir, file, flags, Mode::empty())
-        .map_err(|e| MachineError::io("open cgroup file", file, e))?;
-    File::from(fd)
-        .write_all(value.as_bytes())
-        .map_err(|e| MachineError::io("write cgroup file", format!("{file} ({value})"), e))
-}
-
-fn read_at(dir: BorrowedFd<'_>, file: &str) -> MachineResult<String> {
-    let flags = OFlags::RDONLY | OFlags::CLOEXEC;
-    let fd = rustix::fs::openat(dir, file, flags, Mode::empty())
-        .map_err(|e| MachineError::io("open cgroup file", file, e))?;
-    let mut text = String::new();
-    File::from(fd)
-        .take(MAX_FILE)
-        .read_to_string(&mut text)
-        .map_err(|e| MachineError::io("read cgroup file", file, e))?;
-    Ok(text)
-}
-
-fn is_missing(error: &MachineError) -> bool {
-    matches!(error, MachineError::Sys(e) if [Errno::NOENT, Errno::NODEV].iter().any(|n| n.raw_os_error() == e.errno()))
+    entered
 }

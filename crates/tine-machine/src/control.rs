@@ -73,7 +73,7 @@ fn ask(run_dir: &Path, request: &ControlRequest) -> MachineResult<()> {
     loop {
         match reader.next()? {
             Some(ControlReply::Done) => return Ok(()),
-            Some(ControlReply::Failed(why)) => return Err(MachineError::Invalid(why)),
+            Some(ControlReply::Failed(why)) => return Err(MachineError::reported(why)),
             None => {}
         }
         wait(&socket, deadline)?;

@@ -34,6 +34,12 @@ pub enum MachineError {
     /// A user or group that the box does not know.
     #[error("{0}")]
     NoSuchUser(String),
+    /// A memory limit that would kill programs of the box.
+    #[error("the box uses more memory than {limit}, and cannot give it back")]
+    MemoryInUse {
+        /// What was asked for.
+        limit: tine_model::ByteSize,
+    },
     /// The host's kernel lacks something.
     #[error("{0}")]
     Unsupported(String),
@@ -70,9 +76,19 @@ impl MachineError {
         Self::Sys(SysError::new(operation, object, source))
     }
 
+    /// What a monitor has sent.
+    pub(crate) fn reported(tine_model::ErrorBody { error }: tine_model::ErrorBody) -> Self {
+        let (code, message, hint) = (error.code, error.message, error.hint);
+        Self::Reported(tine_model::Error { code, message, hint })
+    }
+
     fn code(&self) -> ErrorCode {
         match self {
-            Self::NotRunning | Self::AlreadyRunning | Self::Paused | Self::Stopping => ErrorCode::WrongState,
+            Self::NotRunning
+            | Self::AlreadyRunning
+            | Self::Paused
+            | Self::Stopping
+            | Self::MemoryInUse { .. } => ErrorCode::WrongState,
             Self::BadRoot(_) => ErrorCode::InvalidInput,
             Self::Invalid(_) | Self::NoSuchUser(_) => ErrorCode::Usage,
             Self::Unsupported(_) => ErrorCode::Unsupported,

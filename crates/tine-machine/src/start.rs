@@ -123,9 +123,7 @@ fn await_report(report: OwnedFd, patience: Duration) -> MachineResult<Started> {
     }
     match serde_json::from_slice(&text) {
         Ok(StartReport::Running(started)) => Ok(started),
-        Ok(StartReport::Failed(ErrorBody { error: f })) => {
-            Err(MachineError::Reported(tine_model::Error { code: f.code, message: f.message, hint: f.hint }))
-        }
+        Ok(StartReport::Failed(why)) => Err(MachineError::reported(why)),
         Err(_) => Err(MachineError::Start("its monitor died".to_owned())),
     }
 }

@@ -5,7 +5,7 @@
 use crate::error::{MachineError, MachineResult};
 use serde::{Deserialize, Serialize, de::DeserializeOwned};
 use std::os::fd::{BorrowedFd, OwnedFd};
-use tine_model::{EnvVar, ExecRequest, Limits};
+use tine_model::{EnvVar, ErrorBody, ExecRequest, Limits};
 use tine_sys::fdpass;
 
 /// The largest request, in bytes.
@@ -107,7 +107,7 @@ pub(crate) enum ControlReply {
     /// Done.
     Done,
     /// Not done, and why.
-    Failed(String),
+    Failed(ErrorBody),
 }
 
 /// Sends one message, with descriptors. On a socket that does not block, a full one is an error.

@@ -34,7 +34,7 @@ pub trait Service: Sync {
     fn check(&self, request: &CheckRequest, reporter: &dyn Reporter) -> Result<CheckReport>;
 
     /// Every alias and the version it names, by name.
-    fn list_bases(&self) -> Result<Vec<BaseSummary>>;
+    fn list_bases(&self, reporter: &dyn Reporter) -> Result<Vec<BaseSummary>>;
     /// An alias and its versions, newest first; with `tag` only those whose script has that digest.
     fn base_info(&self, name: &BaseAlias, tag: Option<&Sha256Digest>) -> Result<BaseInfo>;
     /// Reads a tar (plain, gzip, zstd or xz) as a new version.
@@ -58,7 +58,7 @@ pub trait Service: Sync {
     /// Makes a box, and starts it if asked.
     fn create_box(&self, request: &CreateBox, reporter: &dyn Reporter) -> Result<BoxInfo>;
     /// Boxes by project and name.
-    fn list_boxes(&self, request: &ListBoxes) -> Result<Vec<BoxSummary>>;
+    fn list_boxes(&self, request: &ListBoxes, reporter: &dyn Reporter) -> Result<Vec<BoxSummary>>;
     /// One box.
     fn box_info(&self, name: &BoxRef) -> Result<BoxInfo>;
     /// Starts a stopped box; nothing for a running one.
@@ -103,7 +103,7 @@ pub trait Service: Sync {
         reporter: &dyn Reporter,
     ) -> Result<SnapshotInfo>;
     /// A box's snapshots, oldest first.
-    fn list_snapshots(&self, name: &BoxRef) -> Result<Vec<SnapshotInfo>>;
+    fn list_snapshots(&self, name: &BoxRef, reporter: &dyn Reporter) -> Result<Vec<SnapshotInfo>>;
     /// One snapshot.
     fn snapshot_info(&self, name: &BoxRef, snapshot: &SnapshotName) -> Result<SnapshotInfo>;
     /// Puts a snapshot's tree in the place of the box's root.
@@ -135,7 +135,8 @@ pub trait Service: Sync {
     /// Makes an empty volume.
     fn create_volume(&self, name: &VolumeRef) -> Result<VolumeInfo>;
     /// The volumes of a project, or of all.
-    fn list_volumes(&self, project: Option<&ProjectName>) -> Result<Vec<VolumeInfo>>;
+    fn list_volumes(&self, project: Option<&ProjectName>, reporter: &dyn Reporter)
+    -> Result<Vec<VolumeInfo>>;
     /// One volume.
     fn volume_info(&self, name: &VolumeRef) -> Result<VolumeInfo>;
     /// Deletes a volume that no box has attached.

@@ -9,11 +9,13 @@ use crate::{
 use rustix::fs::{Mode, OFlags};
 use serde::{Serialize, de::DeserializeOwned};
 use std::{
+    fmt::Display,
     fs::File,
     io::{Read, Write},
     os::fd::AsFd,
     path::Path,
 };
+use tine_model::Reporter;
 
 /// The format of every document this version writes.
 pub(crate) const FORMAT: u32 = 1;
@@ -50,6 +52,19 @@ pub(crate) fn read_if_there<T: Document>(path: &Path) -> Result<Option<T>> {
         Err(e) if e.is_missing() => Ok(None),
         Err(e) => Err(e),
     }
+}
+
+/// For lists: one object that cannot be read is told of, and hides no other.
+pub(crate) fn or_note<T>(
+    reporter: &dyn Reporter,
+    kind: &str,
+    name: &dyn Display,
+    found: Result<Option<T>>,
+) -> Option<T> {
+    found.unwrap_or_else(|error| {
+        reporter.note(&format!("{kind} {name} is left out: {error}"));
+        None
+    })
 }
 
 /// The content of a regular file of at most 1 MiB.

@@ -5,7 +5,8 @@
 
 use crate::{
     bases::names_in,
-    document::{self, Document},
+    boxes::BoxRecord,
+    document::{self, Document, or_note},
     error::{Result, StoreError},
     layout::{DATA, META},
     pool::Pool,
@@ -14,7 +15,7 @@ use crate::{
 };
 use serde::{Deserialize, Serialize};
 use std::{path::PathBuf, time::Duration};
-use tine_model::{BoxName, ProjectName, Timestamp, VolumeInfo, VolumeName, VolumeRef};
+use tine_model::{BoxName, ProjectName, Reporter, Silent, Timestamp, VolumeInfo, VolumeName, VolumeRef};
 use tine_sys::lock::{FileLock, LockMode};
 
 /// Publishing a box takes milliseconds.
@@ -50,11 +51,15 @@ impl Pool {
         self.volume_info(name)
     }
 
-    /// The volumes of a project, or of all, by project and name.
+    /// The volumes of a project, or of all, by project and name. One that cannot be read is told of and left out.
     ///
     /// # Errors
-    /// `Corrupt`, or the kernel's.
-    pub fn list_volumes(&self, project: Option<&ProjectName>) -> Result<Vec<VolumeInfo>> {
+    /// The kernel's.
+    pub fn list_volumes(
+        &self,
+        project: Option<&ProjectName>,
+        reporter: &dyn Reporter,
+    ) -> Result<Vec<VolumeInfo>> {
         let projects = match project {
             Some(project) => vec![project.clone()],
             None => names_in(&self.layout().volumes())?,
@@ -62,10 +67,12 @@ impl Pool {
         let mut list = Vec::new();
         for project in projects {
             for name in names_in::<VolumeName>(&self.layout().project_volumes(&project))? {
-                match self.volume_info(&VolumeRef { project: project.clone(), name }) {
-                    Err(StoreError::NotFound { .. }) => {}
-                    info => list.push(info?),
-                }
+                let volume = VolumeRef { project: project.clone(), name };
+                let info = match self.volume_info(&volume) {
+                    Err(StoreError::NotFound { .. }) => Ok(None),
+                    info => info.map(Some),
+                };
+                list.extend(or_note(reporter, "volume", &volume, info));
             }
         }
         Ok(list)
@@ -82,7 +89,8 @@ impl Pool {
             volume: name.clone(),
             size_bytes: measure::logical_size(&open_dir(&self.volume_data_path(name))?)?,
             created_at: meta.created_at,
-            attached_to: self.boxes_with(name)?,
+            // only a deletion has to know of boxes that cannot be read
+            attached_to: boxes_with(name, self.readable_boxes(Some(&name.project), &Silent)?),
         })
     }
 
@@ -98,7 +106,7 @@ impl Pool {
     /// `NotFound`; `WrongState` when a box has it attached; `Busy` while a box is being given it.
     pub fn delete_volume(&self, name: &VolumeRef) -> Result<()> {
         let lock = self.lock_volume(name, LockMode::Exclusive, Duration::ZERO)?;
-        if let Some(holder) = self.boxes_with(name)?.first() {
+        if let Some(holder) = boxes_with(name, self.list_boxes(Some(&name.project))?).first() {
             return Err(StoreError::WrongState {
                 message: format!("volume {name} is attached to box {holder}"),
                 hint: Some(format!(
@@ -124,13 +132,11 @@ impl Pool {
             .ok_or_else(|| StoreError::Busy { what: format!("volume {name}") })?;
         if lock.is_still_at(&path) { Ok(lock) } else { Err(volume_not_found(name)) }
     }
+}
 
-    fn boxes_with(&self, volume: &VolumeRef) -> Result<Vec<BoxName>> {
-        let boxes = self.list_boxes(Some(&volume.project))?;
-        let attached =
-            boxes.into_iter().filter(|b| b.meta.settings.volumes.iter().any(|v| v.volume == volume.name));
-        Ok(attached.map(|b| b.name.name).collect())
-    }
+fn boxes_with(volume: &VolumeRef, boxes: Vec<BoxRecord>) -> Vec<BoxName> {
+    let has_it = |b: &BoxRecord| b.meta.settings.volumes.iter().any(|v| v.volume == volume.name);
+    boxes.into_iter().filter(has_it).map(|b| b.name.name).collect()
 }
 
 fn volume_not_found(name: &VolumeRef) -> StoreError {

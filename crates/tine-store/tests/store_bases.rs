@@ -35,7 +35,7 @@ fn the_first_write_takes_the_name_and_later_ones_move_the_alias() {
     assert_eq!(info.latest_version, Some(third.name.clone()));
     let names: Vec<_> = info.versions.iter().map(|v| v.name.clone()).collect();
     assert_eq!(names, [third.name.clone(), second.name.clone(), first.name.clone()]);
-    let list = pool.list_bases().unwrap();
+    let list = pool.list_bases(&tine_model::Silent).unwrap();
     assert_eq!((list.len(), &list[0].version), (1, &third.name));
     let resolved = |text: &str| pool.resolve_base(&text.parse().unwrap()).map(|v| v.name);
     assert_eq!(resolved("deb").unwrap(), third.name);
@@ -168,7 +168,7 @@ fn deleting_versions_and_aliases() {
     assert_eq!(pool.resolve_base(&"deb".parse().unwrap()).unwrap().name, version("deb"));
     assert!(pool.box_root_path(&name).join("etc/motd").exists(), "boxes stay");
     pool.delete_base(&DeleteBase::Alias { name: alias("deb") }).unwrap();
-    assert!(pool.list_bases().unwrap().is_empty());
+    assert!(pool.list_bases(&tine_model::Silent).unwrap().is_empty());
     assert_eq!(code(pool.delete_base(&DeleteBase::Alias { name: alias("deb") })), ErrorCode::NotFound);
     // the version of that name is still there, so the next write cannot be it
     assert!(make_base(&pool, "deb").name.as_str().starts_with("deb-v"));

@@ -169,6 +169,12 @@ fn deleting_takes_snapshots_undo_and_subvolumes_nested_deeper_than_a_path_reache
     let root = pool.open_box_root(&web).unwrap();
     let nested = tine_sys::btrfs::nested_subvolumes(root.as_fd()).unwrap();
     assert_eq!(nested.len(), 3);
+    // nothing can be deleted from a read-only subvolume, the box's own root included
+    for id in [nested[0].id, nested[1].id] {
+        let subvolume = tine_sys::btrfs::open_inode(root.as_fd(), id, 256).unwrap();
+        tine_sys::btrfs::set_read_only(subvolume.as_fd(), true).unwrap();
+    }
+    tine_sys::btrfs::set_read_only(root.as_fd(), true).unwrap();
     drop(root);
     lock(&pool, &web).delete().unwrap();
     assert!(pool.list_boxes(None).unwrap().is_empty());
@@ -223,7 +229,7 @@ fn a_volume_outlives_boxes_and_is_not_deleted_while_attached() {
     assert_eq!(fs::read(pool.volume_data_path(&data).join("row")).unwrap(), b"12345");
     pool.delete_volume(&data).unwrap();
     assert_eq!(code(pool.volume_info(&data)), ErrorCode::NotFound);
-    assert!(pool.list_volumes(None).unwrap().is_empty());
+    assert!(pool.list_volumes(None, &tine_model::Silent).unwrap().is_empty());
     assert_clean(&pool);
 }
 

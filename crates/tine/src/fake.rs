@@ -159,7 +159,7 @@ impl Service for Fake {
         Ok(CheckReport { checked: 7, problems: self.some(vec![problem]) })
     }
 
-    fn list_bases(&self) -> Result<Vec<BaseSummary>> {
+    fn list_bases(&self, _: &dyn Reporter) -> Result<Vec<BaseSummary>> {
         Ok(self.some(vec![BaseSummary {
             name: name("box-base"),
             version: name("box-base-v20260101120000"),
@@ -212,7 +212,7 @@ impl Service for Fake {
         self.note(request);
         Ok(info(&request.name))
     }
-    fn list_boxes(&self, request: &ListBoxes) -> Result<Vec<BoxSummary>> {
+    fn list_boxes(&self, request: &ListBoxes, _: &dyn Reporter) -> Result<Vec<BoxSummary>> {
         self.note(request);
         let all: ProjectName = name("other");
         let of = |text: &str| BoxRef::parse(text, request.project.as_ref().unwrap_or(&all)).unwrap();
@@ -314,7 +314,7 @@ impl Service for Fake {
         self.note(request);
         Ok(snapshot(&request.name.clone().unwrap_or_else(|| name("v2"))))
     }
-    fn list_snapshots(&self, _: &BoxRef) -> Result<Vec<SnapshotInfo>> {
+    fn list_snapshots(&self, _: &BoxRef, _: &dyn Reporter) -> Result<Vec<SnapshotInfo>> {
         Ok(self.some(vec![snapshot(&name("v0")), snapshot(&name("good"))]))
     }
     fn snapshot_info(&self, _: &BoxRef, of: &SnapshotName) -> Result<SnapshotInfo> {
@@ -371,7 +371,7 @@ impl Service for Fake {
     fn create_volume(&self, of: &VolumeRef) -> Result<VolumeInfo> {
         Ok(volume(of))
     }
-    fn list_volumes(&self, project: Option<&ProjectName>) -> Result<Vec<VolumeInfo>> {
+    fn list_volumes(&self, project: Option<&ProjectName>, _: &dyn Reporter) -> Result<Vec<VolumeInfo>> {
         let project = project.cloned().unwrap_or_else(|| name("other"));
         Ok(self.some(vec![volume(&VolumeRef { project, name: name("data") })]))
     }

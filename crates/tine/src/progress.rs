@@ -155,6 +155,8 @@ impl Step {
         let style = style(self.total, done);
         let bar = self.bar.get_or_insert_with(|| {
             let bar = ProgressBar::with_draw_target(self.total, ProgressDrawTarget::stderr());
+            // the ticker draws at once, so the style has to be there before it
+            bar.set_style(style.clone());
             bar.set_message(self.what.clone());
             bar.enable_steady_tick(Duration::from_millis(120));
             bar

@@ -11,12 +11,14 @@ use tine_model::{
 pub fn run(engine: &LocalEngine, name: &BoxRef, dry_run: bool) -> Result<DeleteBoxReport> {
     let pool = engine.pool()?;
     let locked = engine.lock(&pool, name)?;
+    // a box whose document cannot be read can still be deleted
+    let volumes = locked.meta().map(|meta| meta.settings.volumes).unwrap_or_default();
     let report = DeleteBoxReport {
         name: name.clone(),
         dry_run,
-        snapshots: pool.list_snapshots(name)?.into_iter().map(|s| s.name).collect(),
+        snapshots: pool.snapshot_names(name)?,
         was_running: status(&pool, name)? != BoxStatus::Stopped,
-        kept_volumes: locked.meta()?.settings.volumes.into_iter().map(|v| v.volume.to_string()).collect(),
+        kept_volumes: volumes.into_iter().map(|v| v.volume.to_string()).collect(),
     };
     if !dry_run {
         start::end(&pool, &locked, None)?;

@@ -19,9 +19,11 @@ pub fn run(engine: &LocalEngine, reporter: &dyn Reporter) -> Result<DetachReport
 
 fn stop_boxes(engine: &LocalEngine, reporter: &dyn Reporter) -> Result<Vec<BoxRef>> {
     let pool = engine.pool()?;
-    let names: Vec<BoxRef> = pool.list_boxes(None)?.into_iter().map(|record| record.name).collect();
-    let running: Vec<BoxRef> =
-        names.into_iter().filter(|n| !matches!(status(&pool, n), Ok(BoxStatus::Stopped))).collect();
+    let running: Vec<BoxRef> = pool
+        .box_names(None)?
+        .into_iter()
+        .filter(|n| !matches!(status(&pool, n), Ok(BoxStatus::Stopped)))
+        .collect();
     reporter.step("stopping boxes", Some(running.len() as u64));
     // each has its own grace period, so they get it at the same time
     let results: Vec<Result<()>> = std::thread::scope(|scope| {
@@ -35,7 +37,7 @@ fn stop_boxes(engine: &LocalEngine, reporter: &dyn Reporter) -> Result<Vec<BoxRe
 fn stop(engine: &LocalEngine, pool: &Pool, name: &BoxRef) -> Result<()> {
     let locked = engine.lock(pool, name)?;
     start::end(pool, &locked, Some(GRACE_SECONDS))?;
-    if locked.meta()?.settings.remove_on_stop {
+    if start::goes_when_stopped(&locked) {
         locked.delete()?;
     }
     Ok(())

@@ -7,7 +7,7 @@ use super::{start, status};
 use crate::LocalEngine;
 use std::collections::BTreeSet;
 use tine_model::{BoxRef, BoxStatus, GcReport, Reporter, Result};
-use tine_store::Pool;
+use tine_store::{BoxRecord, Pool};
 
 pub fn run(engine: &LocalEngine, dry_run: bool, reporter: &dyn Reporter) -> Result<GcReport> {
     let pool = engine.exclusive_pool()?;
@@ -18,18 +18,19 @@ pub fn run(engine: &LocalEngine, dry_run: bool, reporter: &dyn Reporter) -> Resu
     if !dry_run {
         pool.apply_gc(&garbage, reporter)?;
     }
-    removed.extend(left_over_cgroups(&pool, dry_run)?);
-    removed.extend(ended_boxes(engine, &pool, dry_run)?);
+    let boxes = pool.readable_boxes(None, reporter)?;
+    removed.extend(left_over_cgroups(&pool, &boxes, dry_run)?);
+    removed.extend(ended_boxes(engine, &pool, &boxes, dry_run)?);
     removed.extend(tine_machine::net::sweep(&engine.config.runtime_dir, dry_run)?);
     Ok(GcReport { dry_run, removed })
 }
 
 /// Groups of boxes of this pool that run no longer. Those of other pools are not ours to judge.
-fn left_over_cgroups(pool: &Pool, dry_run: bool) -> Result<Vec<String>> {
+fn left_over_cgroups(pool: &Pool, boxes: &[BoxRecord], dry_run: bool) -> Result<Vec<String>> {
     let mut stopped = BTreeSet::new();
-    for record in pool.list_boxes(None)? {
+    for record in boxes {
         if status(pool, &record.name)? == BoxStatus::Stopped {
-            stopped.insert(record.meta.id);
+            stopped.insert(&record.meta.id);
         }
     }
     let left: Vec<String> =
@@ -37,16 +38,19 @@ fn left_over_cgroups(pool: &Pool, dry_run: bool) -> Result<Vec<String>> {
     for id in left.iter().filter(|_| !dry_run) {
         tine_machine::cgroup::reap_leftovers(id)?;
     }
+    if !dry_run {
+        tine_machine::cgroup::remove_empty_parents();
+    }
     Ok(left.into_iter().map(|id| format!("cgroup {id}")).collect())
 }
 
 /// Boxes made with `--rm` whose monitor was killed before it could delete them. One that was never started stays.
-fn ended_boxes(engine: &LocalEngine, pool: &Pool, dry_run: bool) -> Result<Vec<String>> {
-    let mut ended: Vec<BoxRef> = Vec::new();
-    for record in pool.list_boxes(None)?.into_iter().filter(|r| r.meta.settings.remove_on_stop) {
+fn ended_boxes(engine: &LocalEngine, pool: &Pool, boxes: &[BoxRecord], dry_run: bool) -> Result<Vec<String>> {
+    let mut ended: Vec<&BoxRef> = Vec::new();
+    for record in boxes.iter().filter(|r| r.meta.settings.remove_on_stop) {
         let started = pool.box_run_path(&record.name).join("lock").exists();
         if started && status(pool, &record.name)? == BoxStatus::Stopped {
-            ended.push(record.name);
+            ended.push(&record.name);
         }
     }
     for name in ended.iter().filter(|_| !dry_run) {

@@ -2,14 +2,14 @@
 
 use super::status;
 use crate::LocalEngine;
-use tine_model::{BoxInfo, BoxRef, BoxStatus, BoxSummary, ListBoxes, Result};
+use tine_model::{BoxInfo, BoxRef, BoxStatus, BoxSummary, ListBoxes, Reporter, Result};
 use tine_store::{BoxRecord, Pool};
 
 /// Boxes by project and name, only those that carry all the tags asked for.
-pub fn list(engine: &LocalEngine, request: &ListBoxes) -> Result<Vec<BoxSummary>> {
+pub fn list(engine: &LocalEngine, request: &ListBoxes, reporter: &dyn Reporter) -> Result<Vec<BoxSummary>> {
     let pool = engine.pool()?;
     let mut list = Vec::new();
-    for record in pool.list_boxes(request.project.as_ref())? {
+    for record in pool.readable_boxes(request.project.as_ref(), reporter)? {
         if request.tags.iter().all(|tag| record.meta.settings.tags.contains(tag)) {
             list.push(summary(&pool, record)?);
         }

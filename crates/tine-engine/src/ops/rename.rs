@@ -8,6 +8,7 @@ pub fn run(engine: &LocalEngine, name: &BoxRef, new_name: &BoxName) -> Result<Bo
     let pool = engine.pool()?;
     let mut locked = engine.lock(&pool, name)?;
     require_stopped(&pool, &locked, "be renamed")?;
+    locked.meta()?;
     locked.rename(new_name)?;
     info::run(&pool, locked.name())
 }

@@ -37,8 +37,8 @@ impl Service for LocalEngine {
         check::run(self, request, reporter)
     }
 
-    fn list_bases(&self) -> Result<Vec<BaseSummary>> {
-        Ok(self.pool()?.list_bases()?)
+    fn list_bases(&self, reporter: &dyn Reporter) -> Result<Vec<BaseSummary>> {
+        Ok(self.pool()?.list_bases(reporter)?)
     }
     fn base_info(&self, name: &BaseAlias, tag: Option<&Sha256Digest>) -> Result<BaseInfo> {
         Ok(self.pool()?.base_info(name, tag)?)
@@ -70,8 +70,8 @@ impl Service for LocalEngine {
     fn create_box(&self, request: &CreateBox, reporter: &dyn Reporter) -> Result<BoxInfo> {
         create::run(self, request, reporter)
     }
-    fn list_boxes(&self, request: &ListBoxes) -> Result<Vec<BoxSummary>> {
-        info::list(self, request)
+    fn list_boxes(&self, request: &ListBoxes, reporter: &dyn Reporter) -> Result<Vec<BoxSummary>> {
+        info::list(self, request, reporter)
     }
     fn box_info(&self, name: &BoxRef) -> Result<BoxInfo> {
         info::run(&self.pool()?, name)
@@ -136,8 +136,8 @@ impl Service for LocalEngine {
     ) -> Result<SnapshotInfo> {
         snapshot_create::run(self, name, request, reporter)
     }
-    fn list_snapshots(&self, name: &BoxRef) -> Result<Vec<SnapshotInfo>> {
-        Ok(self.pool()?.list_snapshot_infos(name)?)
+    fn list_snapshots(&self, name: &BoxRef, reporter: &dyn Reporter) -> Result<Vec<SnapshotInfo>> {
+        Ok(self.pool()?.list_snapshot_infos(name, reporter)?)
     }
     fn snapshot_info(&self, name: &BoxRef, snapshot: &SnapshotName) -> Result<SnapshotInfo> {
         Ok(self.pool()?.snapshot_info(name, snapshot)?)
@@ -187,8 +187,12 @@ impl Service for LocalEngine {
     fn create_volume(&self, name: &VolumeRef) -> Result<VolumeInfo> {
         Ok(self.pool()?.create_volume(name)?)
     }
-    fn list_volumes(&self, project: Option<&ProjectName>) -> Result<Vec<VolumeInfo>> {
-        Ok(self.pool()?.list_volumes(project)?)
+    fn list_volumes(
+        &self,
+        project: Option<&ProjectName>,
+        reporter: &dyn Reporter,
+    ) -> Result<Vec<VolumeInfo>> {
+        Ok(self.pool()?.list_volumes(project, reporter)?)
     }
     fn volume_info(&self, name: &VolumeRef) -> Result<VolumeInfo> {
         Ok(self.pool()?.volume_info(name)?)

@@ -47,8 +47,16 @@ pub fn end(pool: &Pool, locked: &LockedBox<'_>, grace_seconds: Option<u32>) -> R
         Some(seconds) => tine_machine::stop(&run_dir, seconds)?,
         None => tine_machine::kill(&run_dir)?,
     }
-    tine_machine::cgroup::reap_leftovers(&locked.meta()?.id)?;
+    // a box whose document cannot be read has to be ended all the same
+    if let Ok(meta) = locked.meta() {
+        tine_machine::cgroup::reap_leftovers(&meta.id)?;
+    }
     Ok(())
+}
+
+/// Whether the box was made with `--rm`.
+pub fn goes_when_stopped(locked: &LockedBox<'_>) -> bool {
+    locked.meta().is_ok_and(|meta| meta.settings.remove_on_stop)
 }
 
 fn start_spec(engine: &LocalEngine, pool: &Pool, name: &BoxRef, meta: &BoxMeta) -> Result<StartSpec> {

@@ -9,7 +9,7 @@ pub fn run(engine: &LocalEngine, name: &BoxRef, request: &StopBox) -> Result<()>
     let locked = engine.lock(&pool, name)?;
     start::end(&pool, &locked, Some(request.grace_seconds))?;
     // the monitor would do it too; done here, it is done when the command returns
-    if locked.meta()?.settings.remove_on_stop {
+    if start::goes_when_stopped(&locked) {
         locked.delete()?;
     }
     Ok(())

@@ -13,12 +13,13 @@ pub fn run(engine: &LocalEngine, name: &BoxRef, request: &UpdateBox) -> Result<U
     if !matches!(request.disk_bytes, Change::Keep) {
         locked.set_disk_limit(after.limits.disk_bytes)?;
     }
-    locked.write_settings(&after)?;
     let running = status(&pool, name)? != BoxStatus::Stopped;
+    // the limits may be refused, and then nothing has changed
     if running && before.limits != after.limits {
         tine_machine::set_limits(&pool.box_run_path(name), &after.limits)
             .map_err(|e| for_box(name)(e.into()))?;
     }
+    locked.write_settings(&after)?;
     let remounts = before.volumes != after.volumes || before.network != after.network;
     Ok(UpdateReport { info: info::run(&pool, name)?, needs_restart: running && remounts })
 }

@@ -21,11 +21,11 @@ use rustix::{
 use std::{
     os::fd::{AsFd, OwnedFd},
     path::Path,
-    sync::{Arc, Mutex, mpsc::Receiver},
+    sync::{Arc, Mutex, MutexGuard, PoisonError, mpsc::Receiver},
     time::{Duration, Instant},
 };
 use streams::Plan;
-use tine_model::{EnvVar, ExecEvent, ExecOutcome, ExecRequest, ExecStreams};
+use tine_model::{EnvVar, ExecEvent, ExecOutcome, ExecRequest, ExecStreams, WindowSize};
 use tine_sys::terminal;
 
 /// How long the init may take to be there.
@@ -64,7 +64,7 @@ pub fn exec(
     let order = ExecOrder { request: request.clone(), env: context.env.to_vec(), streams: plan.kinds };
     let passed: Vec<_> = plan.passed.iter().map(AsFd::as_fd).collect();
     wire::send(socket.as_fd(), &InitRequest::Exec(Box::new(order)), &passed)?;
-    let shared = Arc::new(Shared { socket, master: Mutex::new(None) });
+    let shared = Arc::new(Shared { socket, screen: Mutex::default() });
     if !request.background {
         forward_events(events, Arc::clone(&shared));
     }
@@ -90,25 +90,50 @@ fn check(request: &ExecRequest) -> MachineResult<()> {
 /// What the events' thread and the session both use.
 struct Shared {
     socket: OwnedFd,
-    master: Mutex<Option<OwnedFd>>,
+    screen: Mutex<Screen>,
+}
+
+/// The program's terminal.
+#[derive(Default)]
+struct Screen {
+    master: Option<OwnedFd>,
+    /// A size that came before the terminal did.
+    size: Option<WindowSize>,
+}
+
+impl Screen {
+    fn resize(&mut self, size: WindowSize) -> MachineResult<()> {
+        match &self.master {
+            Some(master) => Ok(terminal::set_size(master.as_fd(), size.rows, size.columns)?),
+            None => {
+                self.size = Some(size);
+                Ok(())
+            }
+        }
+    }
+
+    fn connect(&mut self, master: OwnedFd) -> MachineResult<()> {
+        self.master = Some(master);
+        self.size.take().map_or(Ok(()), |size| self.resize(size))
+    }
 }
 
 impl Shared {
+    /// A thread that died with the lock has left nothing half-done.
+    fn screen(&self) -> MutexGuard<'_, Screen> {
+        self.screen.lock().unwrap_or_else(PoisonError::into_inner)
+    }
+
     /// After this the events' thread has nothing to act upon, however long it stays.
     fn close(&self) {
         let _ = rustix::net::shutdown(&self.socket, Shutdown::Both);
-        if let Ok(mut master) = self.master.lock() {
-            *master = None;
-        }
+        self.screen().master = None;
     }
 
     fn act(&self, event: ExecEvent) -> MachineResult<()> {
         match event {
             ExecEvent::Signal(number) => wire::send(self.socket.as_fd(), &InitRequest::Signal(number), &[]),
-            ExecEvent::Resize(size) => match self.master.lock().as_deref() {
-                Ok(Some(master)) => Ok(terminal::set_size(master.as_fd(), size.rows, size.columns)?),
-                _ => Ok(()),
-            },
+            ExecEvent::Resize(size) => self.screen().resize(size),
         }
     }
 }
@@ -209,10 +234,7 @@ impl<'a> Session<'a> {
             self.pumps.push(Pump::into_terminal(stdin, copy()?)?);
         }
         self.pumps.push(Pump::out_of_terminal(copy()?, stdout)?);
-        if let Ok(mut shared) = self.shared.master.lock() {
-            *shared = Some(master);
-        }
-        Ok(())
+        self.shared.screen().connect(master)
     }
 
     /// The program has ended: what it has written is there, and only has to be fetched.

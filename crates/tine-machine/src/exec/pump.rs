@@ -13,6 +13,10 @@ const CHUNK: usize = 64 << 10;
 const TERMINAL_QUIET: Timespec = Timespec { tv_sec: 0, tv_nsec: 20_000_000 };
 /// End of file, typed.
 const END_OF_FILE: u8 = 4;
+/// As much as a pipe or terminal holds at most: what comes after that was written after the program's end.
+const HELD: usize = 1 << 20;
+/// What a chunk counts at least, so that somebody who goes on writing a little is not listened to for ever.
+const LEAST_CHUNK: usize = 2 << 10;
 
 #[derive(Debug, Clone, Copy, PartialEq, Eq)]
 enum Kind {
@@ -24,6 +28,12 @@ enum Kind {
     Typed,
     /// From the master of a terminal to the caller.
     Shown,
+}
+
+impl Kind {
+    fn is_from_box(self) -> bool {
+        matches!(self, Self::Out | Self::Shown)
+    }
 }
 
 /// One direction of copying.
@@ -120,11 +130,22 @@ impl Pump {
 
     /// The program has ended: passes on what it had written and closes. Input that is left has no reader.
     pub(super) fn finish(&mut self) {
-        let from_box = matches!(self.kind, Kind::Out | Kind::Shown);
-        while from_box && self.is_open() && (!self.is_empty() || self.has_more()) {
+        let mut left = if self.kind.is_from_box() { HELD } else { 0 };
+        while left > 0 && self.is_open() && (!self.is_empty() || self.has_more()) {
+            let fetches = self.is_empty();
+            self.step();
+            if fetches {
+                left = left.saturating_sub(self.buffer.len().max(LEAST_CHUNK));
+            }
+        }
+        self.flush();
+        self.ends = None;
+    }
+
+    fn flush(&mut self) {
+        while self.is_open() && !self.is_empty() && self.kind.is_from_box() {
             self.step();
         }
-        self.ends = None;
     }
 
     fn has_more(&self) -> bool {
@@ -159,6 +180,19 @@ mod tests {
         caller.read_to_end(&mut got).unwrap();
         assert_eq!(got.len(), 60_000);
         drop(program);
+    }
+
+    #[test]
+    fn somebody_who_goes_on_writing_is_not_listened_to_for_ever() {
+        let (from, mut program) = std::io::pipe().unwrap();
+        let (mut caller, to) = std::io::pipe().unwrap();
+        let writer = std::thread::spawn(move || while program.write_all(&[7; 4096]).is_ok() {});
+        let reader = std::thread::spawn(move || std::io::copy(&mut caller, &mut std::io::sink()));
+        let mut pump = Pump::out_of_box(from.into(), to.into()).unwrap();
+        pump.finish();
+        assert!(!pump.is_open());
+        writer.join().unwrap();
+        assert!(reader.join().unwrap().unwrap() <= 2 << 20);
     }
 
     #[test]

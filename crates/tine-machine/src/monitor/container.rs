@@ -73,7 +73,7 @@ pub(super) struct Files<'a> {
 }
 
 /// Makes the container and starts its init, whose process id on the host is the result. The calling process is in the
-/// host's mount namespace and the monitors' cgroups afterwards.
+/// host's mount namespace afterwards, and in the monitors' cgroups where entering them is cheap.
 pub(super) fn create(spec: &StartSpec, stage: &Stage, init: BoxInit) -> MachineResult<Pid> {
     let root = open_dir(&spec.root)?;
     root::check(root.as_fd())?;
@@ -83,7 +83,7 @@ pub(super) fn create(spec: &StartSpec, stage: &Stage, init: BoxInit) -> MachineR
     namespace::enter_private_mounts()?;
     let built =
         lay_out(spec, &config).and_then(|()| stage.cgroup.enter()).and_then(|()| build(&spec.id, init));
-    let left = stage.cgroup.leave();
+    let left = stage.cgroup.leave_early();
     host.enter()?;
     let pid = built?;
     left?;

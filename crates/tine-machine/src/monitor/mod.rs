@@ -99,7 +99,8 @@ fn prepare() -> MachineResult<(Stage, Running)> {
     let network = match net::attach(&spec.network) {
         Ok(network) => network,
         Err(error) => {
-            let _ = remove_groups(&cgroup);
+            let _ = cgroup.remove();
+            depart(&cgroup);
             return Err(error.into());
         }
     };
@@ -111,8 +112,9 @@ fn prepare() -> MachineResult<(Stage, Running)> {
             Ok((stage, running))
         }
         Err(error) => {
-            let (network, _) = stage.dismantle();
+            let (network, cgroup, _) = stage.dismantle();
             let _ = network.detach();
+            depart(&cgroup);
             Err(error)
         }
     }
@@ -138,23 +140,25 @@ impl Stage {
     }
 
     /// Serves until the box has ended, then takes everything away. Whoever waits for the end learns of it by the
-    /// connection's closing and the lock's release: all that others could miss is gone by then. The devices, whose
-    /// deletion takes the kernel tens of milliseconds, follow.
+    /// connection's closing and the lock's release: all that others could miss is gone by then. What takes the kernel
+    /// tens of milliseconds follows: the devices, and the monitor's own group.
     fn attend(self, running: Running) -> MachineResult<String> {
         let mut monitor = Monitor::new(running, &self.dir, &self.cgroup)?;
         let served = monitor.serve();
         let clients = monitor.finish();
         let id = self.id.clone();
-        let (network, removed) = self.dismantle();
+        let (network, cgroup, removed) = self.dismantle();
         drop(clients);
         let detached = network.detach();
+        depart(&cgroup);
         served.and(removed).and(detached.map_err(MachineError::from)).map(|()| id)
     }
 
-    /// Takes away all but the network's devices; the lock is free and nothing of the pool is open on return.
-    fn dismantle(mut self) -> (Attachment, MachineResult<()>) {
+    /// Takes away all but the network's devices and the monitor's own group; the lock is free and nothing of the pool
+    /// is open on return.
+    fn dismantle(mut self) -> (Attachment, BoxCgroup, MachineResult<()>) {
         let disconnected = self.network.disconnect();
-        let removed = remove_groups(&self.cgroup);
+        let removed = self.cgroup.remove();
         let cleared = [CONTROL_SOCKET, INIT_SOCKET, HOSTNAME, ADDRESS].map(|name| self.dir.remove(name));
         let unmarked = self.dir.mark_paused(false);
         let all = disconnected
@@ -162,15 +166,14 @@ impl Stage {
             .and(removed)
             .and(cleared.into_iter().collect::<MachineResult<()>>())
             .and(unmarked);
-        (self.network, all)
+        (self.network, self.cgroup, all)
     }
 }
 
-fn remove_groups(cgroup: &BoxCgroup) -> MachineResult<()> {
+/// Leaves no group behind that this monitor was the last to need.
+fn depart(cgroup: &BoxCgroup) {
     cgroup.leave_for_good();
-    cgroup.remove()?;
     cgroup::remove_empty_parents();
-    Ok(())
 }
 
 /// Borrowed by the container's making.

@@ -62,17 +62,17 @@ impl<'a> Monitor<'a> {
 
     /// Serves until the init is dead, and with it every process of the box.
     pub(super) fn serve(&mut self) -> MachineResult<()> {
-        let served = loop {
-            match self.turn() {
-                Ok(true) => break Ok(()),
-                Ok(false) => {}
-                Err(e) => break Err(e),
-            }
-        };
+        // a limit or freeze of the box must not catch its monitor
+        let served = self.cgroup.leave_late().and_then(|()| self.turn_until_end());
         self.kill();
         let _ = rustix::process::waitpid(Some(self.init), WaitOptions::empty());
         self.log.drain();
         served
+    }
+
+    fn turn_until_end(&mut self) -> MachineResult<()> {
+        while !self.turn()? {}
+        Ok(())
     }
 
     /// The clients that are still connected.
@@ -160,7 +160,8 @@ impl<'a> Monitor<'a> {
             ControlRequest::Resume => self.resume(),
             ControlRequest::SetLimits(limits) => self.cgroup.set_limits(limits),
         };
-        let reply = done.map_or_else(|e| ControlReply::Failed(e.to_string()), |()| ControlReply::Done);
+        let failed = |error| ControlReply::Failed(tine_model::Error::from(error).body());
+        let reply = done.map_or_else(failed, |()| ControlReply::Done);
         wire::send(self.clients[index].socket.as_fd(), &reply, &[]).is_ok()
     }
 

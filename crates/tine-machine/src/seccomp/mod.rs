@@ -1,8 +1,8 @@
 //! The seccomp filters of a box's programs.
 //!
-//! Two filters are stacked, and the stricter answer counts: the first lets only known calls through, the second
-//! refuses the dangerous ones, some of them by their arguments. Programs of another architecture (32 bit) are killed
-//! by either.
+//! Three filters are stacked, and the stricter answer counts: the first lets only known calls through, the second
+//! refuses the dangerous ones, some of them by their arguments, the third hides what the file system can do beyond
+//! files. Programs of another architecture (32 bit) are killed by each.
 
 mod tables;
 
@@ -12,7 +12,7 @@ use seccompiler::{
     TargetArch,
 };
 use std::collections::BTreeMap;
-use tables::{ALLOWED, REFUSED};
+use tables::{ALLOWED, NO_SUCH_IOCTL, REFUSED};
 use tine_sys::process::BpfInstruction;
 
 /// Conditions under which a call matches: any of the rules, or always when there is none.
@@ -35,11 +35,12 @@ const PERSONALITIES: [u64; 7] = [0x0, 0x8, 0x2_0000, 0x2_0008, 0x4_0000, 0x4_000
 
 /// The compiled filters, in the order in which they are to be installed.
 pub(crate) fn filters() -> MachineResult<Vec<Vec<BpfInstruction>>> {
-    let build = || -> Result<[BpfProgram; 2], seccompiler::BackendError> {
+    let build = || -> Result<[BpfProgram; 3], seccompiler::BackendError> {
         let allowed = ALLOWED.iter().map(|call| (*call, Vec::new())).collect();
         Ok([
             compile(allowed, SeccompAction::Errno(libc::ENOSYS as u32), SeccompAction::Allow)?,
             compile(refusals()?, SeccompAction::Allow, SeccompAction::Errno(libc::EPERM as u32))?,
+            compile(hidden()?, SeccompAction::Allow, SeccompAction::Errno(libc::ENOTTY as u32))?,
         ])
     };
     let programs = build().map_err(|e| MachineError::Start(format!("seccomp filter: {e}")))?;
@@ -72,6 +73,15 @@ fn refusals() -> Result<Rules, seccompiler::BackendError> {
     Ok(rules)
 }
 
+/// ENOTTY is what other file systems answer, and programs fall back to plain directories.
+fn hidden() -> Result<Rules, seccompiler::BackendError> {
+    let rule = |request: &u64| {
+        SeccompRule::new(vec![argument(1, SeccompCmpArgLen::Dword, SeccompCmpOp::Eq, *request)?])
+    };
+    let rules: Result<Vec<_>, _> = NO_SUCH_IOCTL.iter().map(rule).collect();
+    Ok(BTreeMap::from([(libc::SYS_ioctl, rules?)]))
+}
+
 fn argument(
     index: u8,
     length: SeccompCmpArgLen,
@@ -94,7 +104,7 @@ mod tests {
         assert!(ALLOWED.iter().all(|call| !REFUSED.contains(call)));
         assert!(!ALLOWED.contains(&libc::SYS_clone3));
         let filters = filters().unwrap();
-        assert_eq!(filters.len(), 2);
+        assert_eq!(filters.len(), 3);
         assert!(
             filters.iter().all(|f| f.len() < 4096),
             "{:?}",

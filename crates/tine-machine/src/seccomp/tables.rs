@@ -369,3 +369,16 @@ pub(super) const REFUSED: &[libc::c_long] = &[
     libc::SYS_vhangup,
     libc::SYS__sysctl,
 ];
+
+/// Requests of btrfs that any owner of a directory may make, and a box may not: a subvolume of its own is under no
+/// disk limit, in no snapshot of the box and no base, outlives the box when it lies in a shared folder, and a root
+/// that has made itself read-only can't be put aside. From `include/uapi/linux/btrfs.h`.
+pub(super) const NO_SUCH_IOCTL: &[u64] = &[
+    0x5000_9401, // BTRFS_IOC_SNAP_CREATE
+    0x5000_940e, // BTRFS_IOC_SUBVOL_CREATE
+    0x5000_9417, // BTRFS_IOC_SNAP_CREATE_V2
+    0x5000_9418, // BTRFS_IOC_SUBVOL_CREATE_V2
+    0x4008_941a, // BTRFS_IOC_SUBVOL_SETFLAGS
+    0xc0c8_9425, // BTRFS_IOC_SET_RECEIVED_SUBVOL
+    0xc0c0_9425, // the same with the structure of 32-bit programs
+];

@@ -10,7 +10,7 @@ pub use delete::DeletePlan;
 pub use publish::BaseStage;
 
 use crate::{
-    document::{self, Document},
+    document::{self, Document, or_note},
     error::{Result, StoreError, at},
     layout::{META, ROOT},
     pool::Pool,
@@ -24,7 +24,7 @@ use std::{
     str::FromStr,
 };
 use tine_model::{
-    BaseAlias, BaseInfo, BaseRef, BaseSummary, BaseVersion, BaseVersionInfo, ByteSize, Provenance,
+    BaseAlias, BaseInfo, BaseRef, BaseSummary, BaseVersion, BaseVersionInfo, ByteSize, Provenance, Reporter,
     Sha256Digest, Timestamp,
 };
 
@@ -57,23 +57,22 @@ impl From<BaseMeta> for BaseVersionInfo {
 }
 
 impl Pool {
-    /// Every alias and the version it names, by name.
+    /// Every alias and the version it names, by name. One that cannot be read is told of and left out.
     ///
     /// # Errors
-    /// `Corrupt`, or the kernel's.
-    pub fn list_bases(&self) -> Result<Vec<BaseSummary>> {
+    /// The kernel's.
+    pub fn list_bases(&self, reporter: &dyn Reporter) -> Result<Vec<BaseSummary>> {
         let aliases: Vec<BaseAlias> = names_in(&self.layout().aliases())?;
-        let mut list = Vec::with_capacity(aliases.len());
-        for name in aliases {
-            // an alias that was deleted meanwhile is none
-            if let Some(version) = self.alias_target(&name)?
-                && let Some(meta) = self.base_meta(&version)?
-            {
-                let BaseMeta { name: version, created_at, size_bytes, .. } = meta;
-                list.push(BaseSummary { name, version, size_bytes, created_at });
-            }
-        }
-        Ok(list)
+        Ok(aliases.iter().filter_map(|a| or_note(reporter, "base", a, self.base_summary(a))).collect())
+    }
+
+    /// None for an alias that was deleted meanwhile.
+    fn base_summary(&self, alias: &BaseAlias) -> Result<Option<BaseSummary>> {
+        let Some(version) = self.alias_target(alias)? else { return Ok(None) };
+        Ok(self.base_meta(&version)?.map(|meta| {
+            let BaseMeta { name: version, created_at, size_bytes, .. } = meta;
+            BaseSummary { name: alias.clone(), version, size_bytes, created_at }
+        }))
     }
 
     /// An alias and its versions, newest first; with `tag` only those whose script has that digest.

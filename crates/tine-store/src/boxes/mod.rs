@@ -12,7 +12,7 @@ pub use locked::LockedBox;
 
 use crate::{
     bases::names_in,
-    document::{self, Document},
+    document::{self, Document, or_note},
     error::{Result, StoreError},
     layout::{META, ROOT, RUN},
     pool::Pool,
@@ -20,7 +20,9 @@ use crate::{
 };
 use serde::{Deserialize, Serialize};
 use std::{os::fd::OwnedFd, path::PathBuf};
-use tine_model::{BaseVersion, BoxKind, BoxName, BoxRef, BoxSettings, ByteSize, ProjectName, Timestamp};
+use tine_model::{
+    BaseVersion, BoxKind, BoxName, BoxRef, BoxSettings, ByteSize, ProjectName, Reporter, Timestamp,
+};
 
 /// `meta.json` of a box.
 #[derive(Debug, Clone, PartialEq, Eq, Serialize, Deserialize)]
@@ -63,20 +65,46 @@ impl Pool {
     /// # Errors
     /// `Corrupt`, or the kernel's.
     pub fn list_boxes(&self, project: Option<&ProjectName>) -> Result<Vec<BoxRecord>> {
+        let records = self.box_names(project)?.into_iter().map(|name| self.record_if_there(name));
+        records.filter_map(Result::transpose).collect()
+    }
+
+    /// As [`Pool::list_boxes`], but a box whose document cannot be read is told of and left out.
+    ///
+    /// # Errors
+    /// The kernel's.
+    pub fn readable_boxes(
+        &self,
+        project: Option<&ProjectName>,
+        reporter: &dyn Reporter,
+    ) -> Result<Vec<BoxRecord>> {
+        let names = self.box_names(project)?.into_iter();
+        Ok(names
+            .filter_map(|name| or_note(reporter, "box", &name.clone(), self.record_if_there(name)))
+            .collect())
+    }
+
+    /// The names of a project's boxes, or of all, whatever state they are in.
+    ///
+    /// # Errors
+    /// The kernel's.
+    pub fn box_names(&self, project: Option<&ProjectName>) -> Result<Vec<BoxRef>> {
         let projects = match project {
             Some(project) => vec![project.clone()],
             None => names_in(&self.layout().boxes())?,
         };
         let mut list = Vec::new();
         for project in projects {
-            for name in names_in::<BoxName>(&self.layout().project_boxes(&project))? {
-                let name = BoxRef { project: project.clone(), name };
-                let meta = document::read_if_there(&self.layout().box_dir(&name).join(META))?;
-                // a box that was deleted meanwhile is none
-                list.extend(meta.map(|meta| BoxRecord { name, meta }));
-            }
+            let names = names_in::<BoxName>(&self.layout().project_boxes(&project))?;
+            list.extend(names.into_iter().map(|name| BoxRef { project: project.clone(), name }));
         }
         Ok(list)
+    }
+
+    /// None when the box was deleted meanwhile.
+    fn record_if_there(&self, name: BoxRef) -> Result<Option<BoxRecord>> {
+        let meta = document::read_if_there(&self.layout().box_dir(&name).join(META))?;
+        Ok(meta.map(|meta| BoxRecord { name, meta }))
     }
 
     /// The document of a box.

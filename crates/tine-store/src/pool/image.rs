@@ -8,7 +8,10 @@ use crate::{
     layout::{image_beside, unfinished_image_beside},
     staging::open_dir,
 };
-use rustix::fs::{Mode, OFlags};
+use rustix::{
+    fs::{Mode, OFlags},
+    io::Errno,
+};
 use std::{
     fs::File,
     os::fd::{AsFd, OwnedFd},
@@ -18,6 +21,7 @@ use std::{
 };
 use tine_model::ByteSize;
 use tine_sys::{
+    SysError,
     lock::{FileLock, LockMode},
     loopdev::{self, LoopDevice},
     mountpoint,
@@ -57,10 +61,22 @@ pub(super) fn mount(image: &Path, root: &Path) -> Result<()> {
     // another mount namespace, or a mount that is just going away, may hold the device: one file behind two devices
     // would be two file systems that do not know of each other
     if let Some(device) = loopdev::devices_backed_by(file.as_fd())?.first() {
-        return Ok(mountpoint::mount_btrfs(device, root)?);
+        return mountpoint::mount_btrfs(device, root).map_err(|e| not_mounted(image, e));
     }
     let device = LoopDevice::attach(file.as_fd())?;
-    Ok(mountpoint::mount_btrfs(device.path(), root)?)
+    mountpoint::mount_btrfs(device.path(), root).map_err(|e| not_mounted(image, e))
+}
+
+/// The kernel says of a truncated or overwritten image no more than that something is invalid.
+fn not_mounted(image: &Path, error: SysError) -> StoreError {
+    let damaged = [Errno::INVAL, Errno::IO, Errno::UCLEAN].map(Errno::raw_os_error);
+    if !damaged.contains(&error.errno()) {
+        return error.into();
+    }
+    StoreError::Corrupt {
+        object: image.display().to_string(),
+        problem: format!("is not a whole btrfs file system: {}", error.source),
+    }
 }
 
 fn open_image(image: &Path) -> Result<OwnedFd> {
@@ -73,7 +89,7 @@ pub(super) fn unmount(root: &Path) -> Result<()> {
     let begun = Instant::now();
     loop {
         match mountpoint::unmount(root) {
-            Err(e) if e.errno() == rustix::io::Errno::BUSY.raw_os_error() => {}
+            Err(e) if e.errno() == Errno::BUSY.raw_os_error() => {}
             done => return Ok(done?),
         }
         if begun.elapsed() > UNMOUNT_WAIT {

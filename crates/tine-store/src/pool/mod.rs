@@ -223,8 +223,9 @@ pub(crate) fn absolute(root: &Path) -> Result<PathBuf> {
     let (Some(parent), Some(name)) = (absolute.parent(), absolute.file_name()) else {
         return Err(StoreError::Usage { message: format!("{} cannot be a pool", root.display()) });
     };
-    match parent.canonicalize() {
-        Ok(parent) => Ok(parent.join(name)),
-        Err(_) => Ok(absolute),
+    let followed = absolute.canonicalize().or_else(|_| parent.canonicalize().map(|parent| parent.join(name)));
+    match followed {
+        Ok(followed) if followed.parent().is_some() => Ok(followed),
+        _ => Ok(absolute),
     }
 }

@@ -35,7 +35,7 @@ impl Pool {
     pub fn disk_usage(&self, reporter: &dyn Reporter) -> Result<DiskUsage> {
         // sizes are read from the trees, which lag behind what boxes wrote until that is written back
         rustix::fs::syncfs(self.dir()).map_err(at("sync", self.root()))?;
-        let boxes = self.list_boxes(None)?;
+        let boxes = self.readable_boxes(None, reporter)?;
         reporter.step("measuring boxes", Some(boxes.len() as u64));
         let unchanging = self.read_only_roots(&boxes)?;
         let mut usage = Vec::with_capacity(boxes.len());

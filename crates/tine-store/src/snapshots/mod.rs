@@ -12,7 +12,7 @@ pub(crate) use restore::has_former_root;
 use crate::{
     bases::names_in,
     boxes::{LockedBox, box_not_found},
-    document::{self, Document},
+    document::{self, Document, or_note},
     error::{Result, StoreError},
     layout::{META, ROOT, SIZE, SNAPSHOTS},
     pool::Pool,
@@ -26,7 +26,7 @@ use std::{
     path::PathBuf,
     time::{SystemTime, UNIX_EPOCH},
 };
-use tine_model::{BoxRef, ByteSize, CreateSnapshot, SnapshotInfo, SnapshotName, Timestamp};
+use tine_model::{BoxRef, ByteSize, CreateSnapshot, Reporter, SnapshotInfo, SnapshotName, Timestamp};
 use tine_sys::btrfs;
 
 /// `meta.json` of a snapshot.
@@ -116,20 +116,31 @@ impl Pool {
         }
     }
 
-    /// A box's snapshots with their sizes, oldest first. The first look at a snapshot reads its tree; the size is
+    /// A box's snapshots with their sizes, oldest first; one that cannot be read is told of and left out. The first look at a snapshot reads its tree; the size is
     /// then kept beside it.
     ///
     /// # Errors
     /// `NotFound` when there is no such box.
-    pub fn list_snapshot_infos(&self, name: &BoxRef) -> Result<Vec<SnapshotInfo>> {
-        let mut infos = Vec::new();
-        for record in self.list_snapshots(name)? {
-            match self.snapshot_size(name, &record.name) {
-                Err(StoreError::NotFound { .. }) => {}
-                size => infos.push(record.into_info(Some(size?))),
-            }
+    pub fn list_snapshot_infos(&self, name: &BoxRef, reporter: &dyn Reporter) -> Result<Vec<SnapshotInfo>> {
+        let mut records = Vec::new();
+        for snapshot in self.snapshot_names(name)? {
+            let record = self.record_with_size(name, &snapshot);
+            records.extend(or_note(reporter, "snapshot", &format_args!("{name}/{snapshot}"), record));
         }
-        Ok(infos)
+        records.sort_by(|(a, _), (b, _)| (a.created_ns, &a.name).cmp(&(b.created_ns, &b.name)));
+        Ok(records.into_iter().map(|(record, size)| record.into_info(Some(size))).collect())
+    }
+
+    /// None when the snapshot was deleted meanwhile.
+    fn record_with_size(
+        &self,
+        name: &BoxRef,
+        snapshot: &SnapshotName,
+    ) -> Result<Option<(SnapshotRecord, ByteSize)>> {
+        match self.snapshot(name, snapshot).and_then(|r| Ok((r, self.snapshot_size(name, snapshot)?))) {
+            Err(StoreError::NotFound { .. }) => Ok(None),
+            found => found.map(Some),
+        }
     }
 
     /// One snapshot with its size.
@@ -176,7 +187,11 @@ impl Pool {
         self.layout().snapshot(name, snapshot).join(ROOT)
     }
 
-    pub(crate) fn snapshot_names(&self, name: &BoxRef) -> Result<Vec<SnapshotName>> {
+    /// The names of a box's snapshots, whatever state they are in.
+    ///
+    /// # Errors
+    /// `NotFound` when there is no such box.
+    pub fn snapshot_names(&self, name: &BoxRef) -> Result<Vec<SnapshotName>> {
         let dir = self.layout().box_dir(name).join(SNAPSHOTS);
         let names = names_in(&dir)?;
         if names.is_empty() && !dir.exists() { Err(box_not_found(name)) } else { Ok(names) }

@@ -65,6 +65,7 @@ impl LockedBox<'_> {
     /// nothing has changed; `Full`, likewise.
     pub fn restore(&self, request: &RestoreSnapshot) -> Result<Restored> {
         self.check_restore(request)?;
+        self.make_root_movable()?;
         let staging = self.stage_clone(&request.name)?;
         if let Some(name) = &request.keep_as {
             self.take_snapshot(name, &format!("before restore of {}", request.name))?;
@@ -112,6 +113,7 @@ impl LockedBox<'_> {
     /// `WrongState` when there is nothing to go back to.
     pub fn undo_restore(&self) -> Result<()> {
         self.check_undo()?;
+        self.make_root_movable()?;
         let undo = self.undo_dir();
         // a limit set since the restore goes for the former root too
         self.limit_root(&undo.join(ROOT))?;
@@ -135,6 +137,15 @@ impl LockedBox<'_> {
         };
         document::write_new(&staging.path().join(META), &meta)?;
         Ok(staging)
+    }
+
+    /// A read-only root can't be renamed.
+    fn make_root_movable(&self) -> Result<()> {
+        let root = open_dir(&self.dir().join(ROOT))?;
+        if btrfs::is_read_only(root.as_fd())? {
+            btrfs::set_read_only(root.as_fd(), false)?;
+        }
+        Ok(())
     }
 
     fn limit_root(&self, root: &Path) -> Result<()> {

@@ -4,10 +4,10 @@
 //! never by walking or by a path, whose length it decides.
 
 use super::{
-    MAGIC, READ, WRITE, call, delete_by_bytes,
+    MAGIC, READ, SUBVOLUME_INODE, WRITE, call, delete_by_bytes,
     inodes::open_inode,
     search::{Key, Range, le16, le64, search},
-    subvolume_info, zeroed,
+    set_read_only, subvolume_info, zeroed,
 };
 use crate::{SysError, SysResult};
 use rustix::fs::{Mode, OFlags};
@@ -111,11 +111,21 @@ pub fn delete_subvolume_tree(dir: BorrowedFd<'_>, name: &str) -> SysResult<()> {
     let subvolume = rustix::fs::openat(dir, name, open_flags, Mode::empty())
         .map_err(|e| SysError::new("open", name, e))?;
     for nested in nested_subvolumes(subvolume.as_fd())?.iter().rev() {
-        let holder = open_inode(dir, nested.parent_id, nested.dir_id)?;
-        delete_by_bytes(holder.as_fd(), &nested.name)?;
+        delete_nested(dir, nested)?;
     }
     drop(subvolume);
     delete_by_bytes(dir, name.as_bytes())
+}
+
+/// Nothing can be deleted from a read-only subvolume, so the one it lies in becomes writable where need be.
+fn delete_nested(mount: BorrowedFd<'_>, nested: &NestedSubvolume) -> SysResult<()> {
+    let holder = open_inode(mount, nested.parent_id, nested.dir_id)?;
+    match delete_by_bytes(holder.as_fd(), &nested.name) {
+        Err(e) if e.errno() == libc::EROFS => {}
+        done => return done,
+    }
+    set_read_only(open_inode(mount, nested.parent_id, SUBVOLUME_INODE)?.as_fd(), false)?;
+    delete_by_bytes(holder.as_fd(), &nested.name)
 }
 
 #[cfg(test)]

@@ -2,7 +2,7 @@
 
 use crate::{
     args::BoxArg,
-    failure::{Outcome, usage},
+    failure::{Outcome, local_error, usage},
     interrupt::is_ignored,
     output::Output,
     terminal::{self, LeaveOnDrop, RawMode},
@@ -101,16 +101,18 @@ pub fn attach(
                 .hint(format!("tine exec -i {name} -- …"))
                 .into());
         }
-        request.tty = Some(terminal::window_size());
         request.env = with_terminal_kind(request.env);
     }
+    // from here on no signal is missed: not one that ends raw mode, nor a window that changes after it was measured
+    let signals = (!request.background).then(|| listen(attached.tty)).transpose()?;
+    request.tty = attached.tty.then(terminal::window_size);
     let raw = (attached.tty && attached.input).then(RawMode::enter).transpose()?;
     let guard = raw.clone().map(LeaveOnDrop);
     let streams = ExecStreams {
         stdin: attached.input.then(|| terminal::copy_of(io::stdin(), "stdin")).transpose()?,
         stdout: terminal::copy_of(io::stdout(), "stdout")?,
         stderr: terminal::copy_of(io::stderr(), "stderr")?,
-        events: events(&request, raw)?,
+        events: events(signals, raw),
     };
     let outcome = service.exec(name, &request, streams);
     drop(guard);
@@ -137,20 +139,22 @@ fn with_terminal_kind(mut env: Vec<EnvVar>) -> Vec<EnvVar> {
     env
 }
 
-/// Signals and window sizes for the program, from a thread that lives as long as the process.
-fn events(request: &ExecRequest, raw: Option<RawMode>) -> Result<Receiver<ExecEvent>> {
-    let (sender, receiver) = mpsc::channel();
-    // a background program outlives this command: signals to it are not signals to the program
-    if request.background {
-        return Ok(receiver);
-    }
+/// Takes over the signals that are meant for the program.
+fn listen(tty: bool) -> Result<Signals> {
     let mut wanted = vec![SIGINT, SIGTERM, SIGHUP, SIGQUIT];
-    wanted.extend(if request.tty.is_some() { vec![SIGWINCH] } else { vec![SIGUSR1, SIGUSR2] });
+    wanted.extend(if tty { vec![SIGWINCH] } else { vec![SIGUSR1, SIGUSR2] });
     wanted.retain(|signal| !is_ignored(*signal));
-    let signals = Signals::new(wanted)
-        .map_err(|e| crate::failure::local_error("listening to", Path::new("signals"), &e))?;
-    std::thread::spawn(move || forward(signals, &sender, raw.as_ref()));
-    Ok(receiver)
+    Signals::new(wanted).map_err(|e| local_error("listening to", Path::new("signals"), &e))
+}
+
+/// Signals and window sizes for the program, from a thread that lives as long as the process. None for a background
+/// program, which outlives this command: signals to it are not signals to the program.
+fn events(signals: Option<Signals>, raw: Option<RawMode>) -> Receiver<ExecEvent> {
+    let (sender, receiver) = mpsc::channel();
+    if let Some(signals) = signals {
+        std::thread::spawn(move || forward(signals, &sender, raw.as_ref()));
+    }
+    receiver
 }
 
 fn forward(mut signals: Signals, sender: &Sender<ExecEvent>, raw: Option<&RawMode>) {

@@ -1,6 +1,6 @@
 //! `tine list`
 
-use crate::{failure::Outcome, output::Output, table::or_dash};
+use crate::{failure::Outcome, output::Output, progress::Length, table::or_dash};
 use tine_model::{BoxSummary, ListBoxes, ProjectName, Service, Tag};
 
 /// What `list` takes.
@@ -18,7 +18,8 @@ pub struct Args {
 /// Prints the boxes of one project or of all.
 pub fn run(service: &dyn Service, project: &ProjectName, args: &Args, out: &mut Output) -> Outcome {
     let project = (!args.all).then(|| project.clone());
-    let boxes = service.list_boxes(&ListBoxes { project, tags: args.tags.clone() })?;
+    let boxes =
+        service.list_boxes(&ListBoxes { project, tags: args.tags.clone() }, &out.progress(Length::Short))?;
     let rows: Vec<Vec<String>> = boxes.iter().map(|b| row(b, args.all)).collect();
     out.rows(&boxes, &["NAME", "KIND", "STATUS", "BASE", "CREATED"], &rows)?;
     Ok(0)

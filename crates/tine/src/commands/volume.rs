@@ -1,6 +1,6 @@
 //! `tine volume create`, `list`, `info` and `delete`
 
-use crate::{failure::Outcome, output::Output, table::or_dash};
+use crate::{failure::Outcome, output::Output, progress::Length, table::or_dash};
 use tine_model::{ProjectName, Service, VolumeInfo, VolumeName, VolumeRef};
 
 /// The commands of `volume`.
@@ -73,7 +73,7 @@ pub fn run(service: &dyn Service, project: &ProjectName, command: &Command, out:
 }
 
 fn list(service: &dyn Service, project: &ProjectName, args: &ListArgs, out: &mut Output) -> Outcome<()> {
-    let volumes = service.list_volumes((!args.all).then_some(project))?;
+    let volumes = service.list_volumes((!args.all).then_some(project), &out.progress(Length::Short))?;
     let row = |v: &VolumeInfo| {
         let name = &v.volume;
         vec![

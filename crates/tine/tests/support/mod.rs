@@ -23,6 +23,7 @@ use std::{
 pub fn able(ability: &str) -> bool {
     let problem = match ability {
         "btrfs" | "container" => root_problem(),
+        "vm" => vm_problem(),
         other => Some(format!("nobody knows how to look for {other}")),
     };
     let Some(problem) = problem else { return true };
@@ -40,6 +41,20 @@ fn root_problem() -> Option<String> {
     let btrfs = filesystems.contains("btrfs")
         || Command::new("modprobe").arg("btrfs").status().is_ok_and(|s| s.success());
     (!btrfs).then(|| "the kernel has no btrfs".into())
+}
+
+fn vm_problem() -> Option<String> {
+    let missing = ["qemu-system-x86_64", "modprobe", "mkfs.btrfs", "nft"]
+        .into_iter()
+        .find(|p| root::which(p).is_none());
+    if let Some(program) = missing {
+        return Some(format!("no {program}"));
+    }
+    let kernel = std::env::var_os("TINE_TEST_KERNEL").map(PathBuf::from);
+    match kernel.filter(|folder| folder.join("vmlinuz").exists()) {
+        Some(_) => None,
+        None => Some("$TINE_TEST_KERNEL names no folder with a kernel".into()),
+    }
 }
 
 /// Ends the test early, saying so, when the host lacks an ability.
@@ -236,7 +251,7 @@ pub struct Done {
 }
 
 impl Done {
-    fn new(args: &[&str], output: Output) -> Self {
+    pub fn new(args: &[&str], output: Output) -> Self {
         use std::os::unix::process::ExitStatusExt as _;
         let code = output.status.code().unwrap_or_else(|| 128 + output.status.signal().unwrap_or(0));
         Self {

@@ -38,11 +38,13 @@ pub fn tiny_root_tar() -> Vec<u8> {
     tar.into_inner().unwrap()
 }
 
-fn which(program: &str) -> Option<PathBuf> {
+/// Where the host has a program.
+pub fn which(program: &str) -> Option<PathBuf> {
     ["/usr/bin", "/bin", "/usr/sbin"].iter().map(|d| Path::new(d).join(program)).find(|p| p.exists())
 }
 
-fn libraries(programs: &[PathBuf]) -> BTreeSet<PathBuf> {
+/// The shared libraries that programs are linked with, the dynamic loader included.
+pub fn libraries(programs: &[PathBuf]) -> BTreeSet<PathBuf> {
     let out = Command::new("ldd").args(programs).output().unwrap();
     let text = String::from_utf8_lossy(&out.stdout).into_owned();
     let mut found = BTreeSet::new();

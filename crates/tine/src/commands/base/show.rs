@@ -1,6 +1,6 @@
 //! `tine base list` and `tine base info`
 
-use crate::{failure::Outcome, output::Output, table::or_dash};
+use crate::{failure::Outcome, output::Output, progress::Length, table::or_dash};
 use tine_model::{BaseAlias, BaseInfo, BaseVersionInfo, BuildProvenance, Service, Sha256Digest};
 
 /// What `base list` takes.
@@ -21,7 +21,7 @@ pub struct InfoArgs {
 
 /// Prints every base.
 pub fn list(service: &dyn Service, out: &mut Output) -> Outcome {
-    let bases = service.list_bases()?;
+    let bases = service.list_bases(&out.progress(Length::Short))?;
     let row = |b: &tine_model::BaseSummary| {
         vec![b.name.to_string(), b.version.to_string(), b.size_bytes.to_string(), b.created_at.to_string()]
     };

@@ -41,6 +41,7 @@ pub fn restore(
     let report = service.restore_snapshot(&name, &request, &out.progress(Length::Short))?;
     out.name(&report, &args.snapshot)?;
     tell(&name, &report, out);
+    out.say(&format!("note: to go back: tine snapshot undo {name}"));
     Ok(0)
 }
 
@@ -63,5 +64,4 @@ fn tell(name: &BoxRef, report: &RestoreReport, out: &mut Output) {
     if let Some(kept) = &report.kept_as {
         out.say(&format!("note: what was there before is kept as snapshot {kept}"));
     }
-    out.say(&format!("note: to go back: tine snapshot undo {name}"));
 }

@@ -1,6 +1,6 @@
 //! `tine snapshot list` and `tine snapshot show`
 
-use crate::{args::BoxArg, failure::Outcome, output::Output};
+use crate::{args::BoxArg, failure::Outcome, output::Output, progress::Length};
 use tine_model::{ProjectName, Service, SnapshotInfo, SnapshotName};
 
 /// What `snapshot list` takes.
@@ -26,7 +26,7 @@ pub struct ShowArgs {
 
 /// Prints a box's snapshots, oldest first.
 pub fn list(service: &dyn Service, project: &ProjectName, args: &ListArgs, out: &mut Output) -> Outcome {
-    let snapshots = service.list_snapshots(&args.name.within(project))?;
+    let snapshots = service.list_snapshots(&args.name.within(project), &out.progress(Length::Short))?;
     let row = |s: &SnapshotInfo| {
         vec![
             s.name.to_string(),
