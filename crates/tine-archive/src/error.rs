@@ -71,7 +71,7 @@ impl ArchiveError {
             Self::WrongArchitecture(_) => ErrorCode::WrongArchitecture,
             Self::Cancelled => ErrorCode::Cancelled,
             Self::Tree { source, .. } if source.is_full() => ErrorCode::PoolFull,
-            Self::Stream { source, .. } if source.kind() == io::ErrorKind::StorageFull => ErrorCode::PoolFull,
+            // the stream is the caller's: its being full says nothing of the pool
             Self::Stream { .. } | Self::Tree { .. } => ErrorCode::Internal,
         }
     }

@@ -59,6 +59,9 @@ pub enum MachineError {
         /// How long, in seconds.
         seconds: u64,
     },
+    /// What a program wrote could not be passed on to the caller.
+    #[error("write the program's output: {0}")]
+    Output(io::Error),
     /// The network of the box.
     #[error(transparent)]
     Net(#[from] crate::net::NetError),
@@ -94,9 +97,12 @@ impl MachineError {
             Self::Unsupported(_) => ErrorCode::Unsupported,
             Self::Reported(error) => error.code,
             Self::Sys(error) if error.is_full() => ErrorCode::PoolFull,
-            Self::Start(_) | Self::Protocol { .. } | Self::Timeout { .. } | Self::Sys(_) | Self::Net(_) => {
-                ErrorCode::Internal
-            }
+            Self::Start(_)
+            | Self::Output(_)
+            | Self::Protocol { .. }
+            | Self::Timeout { .. }
+            | Self::Sys(_)
+            | Self::Net(_) => ErrorCode::Internal,
         }
     }
 }

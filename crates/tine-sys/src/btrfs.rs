@@ -4,16 +4,16 @@
 //! function works on descriptors that were opened for reading (not `O_PATH`). Decides nothing: no retries, no
 //! policy, no paths of its own.
 
-mod extents;
 mod inodes;
 mod nested;
 mod quota;
 mod search;
+mod write_back;
 
-pub use extents::{Extent, extents, write_back};
 pub use inodes::{Inode, inodes, open_inode};
 pub use nested::{NestedSubvolume, delete_subvolume_tree, nested_subvolumes};
 pub use quota::{QuotaGroup, enable_simple_quotas, limit_referenced, quota_group, simple_quotas_enabled};
+pub use write_back::write_back;
 
 use crate::{SysError, SysResult};
 use std::{

@@ -5,6 +5,7 @@
 
 pub mod btrfs;
 pub mod error;
+pub mod extents;
 pub mod fdpass;
 pub mod inode;
 pub mod lock;

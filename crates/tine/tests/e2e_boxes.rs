@@ -52,6 +52,16 @@ fn exec_keeps_streams_apart_and_complete() {
 }
 
 #[test]
+fn output_that_cannot_be_written_is_a_failure() {
+    require!("container");
+    let f = Fixture::with_boxes(&["b"]);
+    let full = std::fs::File::options().write(true).open("/dev/full").unwrap();
+    let done = f.command(&["exec", "b", "--", "printf", "lost"]).stdout(full).output().unwrap();
+    assert_eq!(done.status.code(), Some(125));
+    assert!(String::from_utf8_lossy(&done.stderr).contains("No space left"));
+}
+
+#[test]
 fn exec_sets_user_environment_and_folder() {
     require!("container");
     let f = Fixture::with_boxes(&["b"]);

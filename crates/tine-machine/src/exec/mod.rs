@@ -158,12 +158,22 @@ struct Session<'a> {
     /// The caller's input and output, until the terminal is there.
     terminal: Option<(Option<OwnedFd>, OwnedFd)>,
     started: bool,
+    /// Why output did not reach the caller.
+    failure: Option<Errno>,
 }
 
 impl<'a> Session<'a> {
     fn new(request: &'a ExecRequest, shared: &'a Shared, plan: Plan) -> Self {
         let Plan { pumps, terminal, .. } = plan;
-        Self { request, shared, reader: FrameReader::new(MAX_REPLY), pumps, terminal, started: false }
+        Self {
+            request,
+            shared,
+            reader: FrameReader::new(MAX_REPLY),
+            pumps,
+            terminal,
+            started: false,
+            failure: None,
+        }
     }
 
     fn run(mut self) -> MachineResult<ExecOutcome> {
@@ -174,7 +184,7 @@ impl<'a> Session<'a> {
                     pump.step();
                 }
             }
-            self.pumps.retain(Pump::is_open);
+            self.put_away_closed();
             if answered && let Some(outcome) = self.hear()? {
                 return Ok(outcome);
             }
@@ -202,7 +212,7 @@ impl<'a> Session<'a> {
         }
         match (closed, self.started) {
             (false, _) => Ok(None),
-            (true, true) => Ok(Some(self.finish(BOX_ENDED))),
+            (true, true) => self.finish(BOX_ENDED).map(Some),
             (true, false) => Err(MachineError::NotRunning),
         }
     }
@@ -215,7 +225,7 @@ impl<'a> Session<'a> {
                 self.connect_terminal()?;
                 Ok(None)
             }
-            InitReply::Exited { code } => Ok(Some(self.finish(code))),
+            InitReply::Exited { code } => self.finish(code).map(Some),
             InitReply::Failed { reason, message } => Err(match reason {
                 FailReason::NoSuchUser => MachineError::NoSuchUser(message),
                 FailReason::Stopping => MachineError::Stopping,
@@ -237,11 +247,22 @@ impl<'a> Session<'a> {
         self.shared.screen().connect(master)
     }
 
-    /// The program has ended: what it has written is there, and only has to be fetched.
-    fn finish(&mut self, code: u8) -> ExecOutcome {
+    fn put_away_closed(&mut self) {
+        let failures = self.pumps.iter().filter_map(Pump::failure);
+        self.failure = self.failure.or_else(|| failures.into_iter().next());
+        self.pumps.retain(Pump::is_open);
+    }
+
+    /// The program has ended: what it has written is there, and only has to be fetched. An exec whose output did not
+    /// reach the caller has failed, whatever the program's code.
+    fn finish(&mut self, code: u8) -> MachineResult<ExecOutcome> {
         for pump in &mut self.pumps {
             pump.finish();
         }
-        ExecOutcome::Exited { code }
+        self.put_away_closed();
+        match self.failure {
+            None => Ok(ExecOutcome::Exited { code }),
+            Some(reason) => Err(MachineError::Output(reason.into())),
+        }
     }
 }

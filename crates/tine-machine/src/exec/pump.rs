@@ -44,6 +44,7 @@ pub(super) struct Pump {
     buffer: Vec<u8>,
     written: usize,
     at_end: bool,
+    failure: Option<Errno>,
 }
 
 impl Pump {
@@ -72,12 +73,17 @@ impl Pump {
     }
 
     fn new(kind: Kind, from: OwnedFd, to: OwnedFd) -> Self {
-        Self { kind, ends: Some((from, to)), buffer: Vec::new(), written: 0, at_end: false }
+        Self { kind, ends: Some((from, to)), buffer: Vec::new(), written: 0, at_end: false, failure: None }
     }
 
     /// False when there is nothing more to copy.
     pub(super) fn is_open(&self) -> bool {
         self.ends.is_some()
+    }
+
+    /// Why the caller could not be given what the program wrote. One who no longer listens is none.
+    pub(super) fn failure(&self) -> Option<Errno> {
+        self.failure.filter(|reason| self.kind.is_from_box() && *reason != Errno::PIPE)
     }
 
     /// What to wait for.
@@ -121,7 +127,9 @@ impl Pump {
     /// Writes once, so that a caller who reads slowly holds up nothing else for long.
     fn write(&mut self) -> Result<(), Errno> {
         let Some((_, to)) = &self.ends else { return Ok(()) };
-        self.written += rustix::io::write(to, &self.buffer[self.written..])?;
+        let wrote = rustix::io::write(to, &self.buffer[self.written..]);
+        self.failure = wrote.err().filter(|reason| !matches!(*reason, Errno::AGAIN | Errno::INTR));
+        self.written += wrote?;
         if self.is_empty() && self.at_end {
             self.ends = None;
         }
@@ -180,6 +188,23 @@ mod tests {
         caller.read_to_end(&mut got).unwrap();
         assert_eq!(got.len(), 60_000);
         drop(program);
+    }
+
+    #[test]
+    fn output_that_cannot_be_written_is_not_lost_silently() {
+        let (from, mut program) = std::io::pipe().unwrap();
+        let full = File::options().write(true).open("/dev/full").unwrap();
+        let mut pump = Pump::out_of_box(from.into(), full.into()).unwrap();
+        program.write_all(b"lost").unwrap();
+        pump.finish();
+        assert_eq!(pump.failure(), Some(Errno::NOSPC));
+        let (from, mut program) = std::io::pipe().unwrap();
+        let (caller, to) = std::io::pipe().unwrap();
+        let mut pump = Pump::out_of_box(from.into(), to.into()).unwrap();
+        drop(caller);
+        program.write_all(b"nobody listens").unwrap();
+        pump.finish();
+        assert_eq!(pump.failure(), None);
     }
 
     #[test]

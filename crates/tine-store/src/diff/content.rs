@@ -6,7 +6,7 @@ use rustix::{fs::SeekFrom, io::Errno};
 use std::{fs::File, io, os::fd::AsFd, os::unix::fs::FileExt};
 use tine_sys::{
     SysError, SysResult,
-    inode::{Extent, extents},
+    extents::{Extent, extents_from},
     tree::Node,
 };
 
@@ -36,13 +36,15 @@ pub(super) fn same(older: &Node, newer: &Node) -> SysResult<bool> {
 fn shared_prefix(older: &File, newer: &File) -> u64 {
     let mut at = 0;
     loop {
-        let (Ok(a), Ok(b)) = (extents(older.as_fd(), at), extents(newer.as_fd(), at)) else { return at };
+        let (Ok(a), Ok(b)) = (extents_from(older.as_fd(), at), extents_from(newer.as_fd(), at)) else {
+            return at;
+        };
         let same = a.iter().zip(&b).take_while(|(a, b)| same_extent(a, b)).count();
         let ended = a.is_empty() && b.is_empty();
         if ended || (same == a.len() && same == b.len() && a.last().is_some_and(|e| e.last)) {
             return u64::MAX;
         }
-        let end = a.get(..same).and_then(<[Extent]>::last).map(|e| e.logical.saturating_add(e.length));
+        let end = a.get(..same).and_then(<[Extent]>::last).map(|e| e.offset.saturating_add(e.length));
         match end {
             Some(end) if end > at && same == a.len() && same == b.len() => at = end,
             Some(end) => return end.max(at),
@@ -52,7 +54,7 @@ fn shared_prefix(older: &File, newer: &File) -> u64 {
 }
 
 fn same_extent(a: &Extent, b: &Extent) -> bool {
-    let place = |e: &Extent| (e.logical, e.physical, e.length, e.unwritten);
+    let place = |e: &Extent| (e.offset, e.place, e.length, e.unwritten);
     a.comparable && b.comparable && place(a) == place(b)
 }
 

@@ -9,7 +9,10 @@ use std::{
     os::fd::{AsFd, OwnedFd},
 };
 use tine_model::ByteSize;
-use tine_sys::btrfs::{self, Uuid};
+use tine_sys::{
+    btrfs::{self, Uuid},
+    extents::each_extent,
+};
 
 /// Sizes of a tree.
 #[derive(Debug, Clone, Copy, PartialEq, Eq, Default)]
@@ -65,7 +68,7 @@ pub fn tree_size(root: &OwnedFd, unchanging: &HashSet<Uuid>) -> Result<TreeSize>
 fn exclusive_bytes(root: &OwnedFd, subvolume: u64, inode: u64) -> Result<u64> {
     let Ok(file) = btrfs::open_inode(root.as_fd(), subvolume, inode) else { return Ok(0) };
     let mut sum = 0u64;
-    btrfs::extents(file.as_fd(), |extent| {
+    each_extent(file.as_fd(), |extent| {
         if extent.place.is_some() && !extent.shared {
             sum = sum.saturating_add(extent.length);
         }
