@@ -4,7 +4,11 @@
 
 mod support;
 
-use std::{path::Path, process::Command};
+use std::{
+    io::{Read as _, Write as _},
+    path::Path,
+    process::{Command, Stdio},
+};
 use support::{Fixture, fingerprint::fingerprint};
 
 #[test]
@@ -193,7 +197,10 @@ fn restore_of_a_running_box_starts_it_again() {
     f.ok(&["snapshot", "create", "b", "good"]);
     f.ok(&["exec", "b", "--bg", "--", "sh", "-c", "while :; do echo x >> /log; sleep 0.01; done"]);
     let mut shell = f.command(&["exec", "-i", "b", "--", "sh"]);
-    let mut shell = shell.stdin(std::process::Stdio::piped()).spawn().unwrap();
+    let mut shell = shell.stdin(Stdio::piped()).stdout(Stdio::piped()).spawn().unwrap();
+    shell.stdin.as_mut().unwrap().write_all(b"echo open\n").unwrap();
+    let mut said = [0; 5];
+    shell.stdout.as_mut().unwrap().read_exact(&mut said).unwrap();
     f.ok(&["snapshot", "restore", "b", "good"]);
     assert!(f.ok(&["list"]).contains("running"));
     assert_eq!(f.ok(&["diff", "status", "b"]), "No changes\n");
