@@ -3,14 +3,15 @@
 use cargo_metadata::{DependencyKind, Metadata, Package};
 
 /// Every crate of the workspace and its layer; crates of one layer never see each other.
-const LAYERS: [(&str, u8); 7] = [
+const LAYERS: [(&str, u8); 8] = [
     ("tine-model", 0),
     ("tine-sys", 1),
     ("tine-archive", 2),
-    ("tine-store", 3),
-    ("tine-machine", 3),
-    ("tine-engine", 4),
-    ("tine", 6),
+    ("tine-agent", 3),
+    ("tine-store", 4),
+    ("tine-machine", 4),
+    ("tine-engine", 5),
+    ("tine", 7),
 ];
 
 /// Libraries that only the named crates may use.

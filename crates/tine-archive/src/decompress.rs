@@ -3,6 +3,12 @@
 //! A bounded number of buffers goes round between that thread and the reader, so memory stays bounded whatever the
 //! ratio of compression.
 
+#[cfg(feature = "decompress")]
+mod gzip;
+
+#[cfg(feature = "decompress")]
+use gzip::Gzip;
+#[cfg(feature = "decompress")]
 use liblzma::stream::{CONCATENATED, Stream};
 use std::{
     io::{self, BufRead, BufReader, Read},
@@ -16,6 +22,7 @@ use std::{
 const BUFFER: usize = 256 * 1024;
 const BUFFERS: usize = 8;
 /// What an xz stream may make its decoder allocate; `xz -9` asks for 65 MiB.
+#[cfg(feature = "decompress")]
 const XZ_MEMORY: u64 = 256 << 20;
 
 /// Decompressed bytes as they come from the thread that makes them.
@@ -79,13 +86,20 @@ fn decoder<'a>(mut input: BufReader<Counted<'a>>) -> io::Result<Box<dyn Read + '
     let head = first_bytes(&mut input)?;
     let chained = BufReader::with_capacity(BUFFER, io::Cursor::new(head.clone()).chain(input));
     Ok(match head.as_slice() {
+        #[cfg(feature = "decompress")]
         [0x1f, 0x8b, ..] => Box::new(Gzip::new(chained)),
+        #[cfg(feature = "decompress")]
         [0x28, 0xb5, 0x2f, 0xfd, ..] | [0x50..=0x5f, 0x2a, 0x4d, 0x18, ..] => {
             Box::new(zstd::stream::read::Decoder::with_buffer(chained)?)
         }
+        #[cfg(feature = "decompress")]
         [0xfd, b'7', b'z', b'X', b'Z', 0, ..] => {
             let stream = Stream::new_stream_decoder(XZ_MEMORY, CONCATENATED)?;
             Box::new(liblzma::bufread::XzDecoder::new_stream(chained, stream))
+        }
+        #[cfg(not(feature = "decompress"))]
+        [0x1f, 0x8b, ..] | [0x28, 0xb5, 0x2f, 0xfd, ..] | [0xfd, b'7', b'z', b'X', b'Z', 0, ..] => {
+            return Err(damaged("only a plain tar can be read here"));
         }
         [b'B', b'Z', b'h', ..] => return Err(damaged("bzip2 is not among gzip, zstd, xz and plain tar")),
         _ => Box::new(chained),
@@ -101,56 +115,6 @@ fn first_bytes(input: &mut impl Read) -> io::Result<Vec<u8>> {
 
 fn damaged(why: &str) -> io::Error {
     io::Error::new(io::ErrorKind::InvalidData, why.to_owned())
-}
-
-/// Any number of gzip members; zeros may follow the last, as tapes and block devices have them, nothing else.
-struct Gzip<R> {
-    state: GzipState<R>,
-}
-
-enum GzipState<R> {
-    Member(Box<flate2::bufread::GzDecoder<R>>),
-    Ended,
-}
-
-impl<R: BufRead> Gzip<R> {
-    fn new(input: R) -> Self {
-        Self { state: GzipState::Member(Box::new(flate2::bufread::GzDecoder::new(input))) }
-    }
-}
-
-impl<R: BufRead> Read for Gzip<R> {
-    fn read(&mut self, buffer: &mut [u8]) -> io::Result<usize> {
-        loop {
-            let GzipState::Member(decoder) = &mut self.state else { return Ok(0) };
-            let read = decoder.read(buffer)?;
-            if read > 0 || buffer.is_empty() {
-                return Ok(read);
-            }
-            let GzipState::Member(decoder) = std::mem::replace(&mut self.state, GzipState::Ended) else {
-                return Ok(0);
-            };
-            let mut input = decoder.into_inner();
-            match input.fill_buf()?.first() {
-                None => {}
-                Some(0x1f) => *self = Self::new(input),
-                Some(_) => only_zeros(input)?,
-            }
-        }
-    }
-}
-
-fn only_zeros(mut input: impl BufRead) -> io::Result<()> {
-    loop {
-        let buffer = input.fill_buf()?;
-        if buffer.iter().any(|b| *b != 0) {
-            return Err(damaged("there is other data after the compressed stream"));
-        }
-        match buffer.len() {
-            0 => return Ok(()),
-            n => input.consume(n),
-        }
-    }
 }
 
 struct Counted<'a> {

@@ -1,8 +1,8 @@
 //! `doctor`: looks at everything Tine needs of the host, and says what mends what is missing.
 
-use crate::{LocalEngine, tool};
+use crate::{LocalEngine, machine::Runner, tool};
 use std::{path::Path, process::Command, time::Duration};
-use tine_model::{BuildEngine, ByteSize, CheckRequest, CheckStatus, DoctorItem, DoctorReport, Silent};
+use tine_model::{Accel, BuildEngine, ByteSize, CheckRequest, CheckStatus, DoctorItem, DoctorReport, Silent};
 use tine_store::Pool;
 
 /// Below this a pool is said to run full.
@@ -16,9 +16,10 @@ pub fn run(engine: &LocalEngine) -> DoctorReport {
     items.extend([
         program("mkfs.btrfs", CheckStatus::Failed, "btrfs-progs", "makes pools"),
         program("mmdebstrap", CheckStatus::Warning, "mmdebstrap", "makes the base box-base"),
+        program("mkfs.ext4", CheckStatus::Warning, "e2fsprogs", "makes the disks of vm boxes"),
         engines(),
-        kvm(),
     ]);
+    items.extend(machines(engine));
     items.extend(tine_machine::net::doctor());
     items.extend(pool(engine));
     DoctorReport { healthy: items.iter().all(|item| item.status != CheckStatus::Failed), items }
@@ -113,19 +114,41 @@ fn engines() -> DoctorItem {
     item("engines", CheckStatus::Ok, found.join(", "), None)
 }
 
-fn kvm() -> DoctorItem {
-    let flags = std::fs::read_to_string("/proc/cpuinfo").unwrap_or_default();
-    let virtualises = flags.split_whitespace().any(|flag| flag == "vmx" || flag == "svm");
-    let opens = std::fs::File::options().read(true).write(true).open("/dev/kvm").is_ok();
-    match (opens, virtualises) {
-        (true, true) => item("kvm", CheckStatus::Ok, "/dev/kvm opens and the processor virtualises", None),
-        (true, false) => item(
-            "kvm",
+/// QEMU, the kernel that machines boot, and what runs a guest's instructions here.
+fn machines(engine: &LocalEngine) -> Vec<DoctorItem> {
+    let pool = engine.pool().ok();
+    let kernel = pool.as_ref().and_then(|pool| pool.default_kernel(&Silent).ok());
+    let runner = match Runner::find(engine, kernel.as_ref()) {
+        Ok(runner) => runner,
+        Err(error) => {
+            let detail = format!("{}; vm boxes need it", error.message);
+            return vec![item("qemu", CheckStatus::Warning, detail, error.hint.as_deref())];
+        }
+    };
+    let (program, version) = (runner.engine.program.display(), &runner.engine.version);
+    let qemu = item("qemu", CheckStatus::Ok, format!("{program} {version}"), None);
+    let kernel = match &kernel {
+        Some(kernel) => item("guest kernel", CheckStatus::Ok, kernel.name.to_string(), None),
+        None => item(
+            "guest kernel",
             CheckStatus::Warning,
-            "/dev/kvm opens, but the processor shows neither vmx nor svm",
-            None,
+            "none in the pool; vm boxes boot one",
+            Some("tine kernel install"),
         ),
-        (false, _) => item("kvm", CheckStatus::Warning, "no /dev/kvm; container boxes do not need it", None),
+    };
+    vec![qemu, kernel, acceleration(&runner)]
+}
+
+fn acceleration(runner: &Runner) -> DoctorItem {
+    match &runner.probe {
+        Some(probe) if probe.accel == Accel::Kvm => {
+            item("acceleration", CheckStatus::Ok, format!("kvm: {}", probe.reason), None)
+        }
+        Some(probe) => {
+            let detail = format!("tcg, several times slower than kvm: {}", probe.reason);
+            item("acceleration", CheckStatus::Warning, detail, None)
+        }
+        None => item("acceleration", CheckStatus::Warning, "not known before there is a guest kernel", None),
     }
 }
 

@@ -6,9 +6,11 @@
 
 mod build;
 mod doctor;
+mod machine;
 mod monitor;
 mod ops;
 mod recipes;
+mod script;
 mod tool;
 
 pub use monitor::monitor_main;

@@ -2,7 +2,7 @@
 
 use std::{process::ExitCode, sync::mpsc::channel};
 use tine_machine::{ExecContext, exec};
-use tine_model::{ExecOutcome, ExecRequest, ExecStreams};
+use tine_model::{BoxKind, ExecOutcome, ExecRequest, ExecStreams};
 
 fn main() -> ExitCode {
     let mut args = std::env::args().skip(1);
@@ -22,7 +22,11 @@ fn main() -> ExitCode {
     };
     let (_events, events) = channel();
     let streams = ExecStreams { stdin: None, stdout, stderr, events };
-    match exec(ExecContext { run_dir: run_dir.as_ref(), env: &[] }, &request, streams) {
+    match exec(
+        ExecContext { run_dir: run_dir.as_ref(), env: &[], kind: BoxKind::Container },
+        &request,
+        streams,
+    ) {
         Ok(ExecOutcome::Exited { code }) => ExitCode::from(code),
         _ => ExitCode::from(125),
     }

@@ -3,14 +3,14 @@
 use crate::{
     error::{MachineError, MachineResult},
     rundir::{self, CONTROL_SOCKET, RunDir},
-    wire::{self, ControlReply, ControlRequest, Filled, FrameReader, MAX_REPLY},
+    wire::{self, Captured, ControlReply, ControlRequest, Filled, FrameReader, MAX_REPLY, MachineUsage},
 };
 use rustix::{
     event::{PollFd, PollFlags, Timespec},
     io::Errno,
 };
 use std::{
-    os::fd::{AsFd, OwnedFd},
+    os::fd::{AsFd, BorrowedFd, OwnedFd},
     path::Path,
     time::{Duration, Instant},
 };
@@ -19,6 +19,8 @@ use tine_sys::fdpass;
 
 /// How long the monitor may take for anything but stopping.
 const PATIENCE: Duration = Duration::from_secs(15);
+/// How long it may take to save a machine's state, whose memory may be large.
+const CAPTURE_PATIENCE: Duration = Duration::from_secs(600);
 
 /// Stops a box: SIGTERM to every process, SIGKILL after `grace_seconds`. Returns when nothing of it is left; nothing
 /// to do for a stopped box. A paused box is resumed to that end.
@@ -65,15 +67,83 @@ pub fn set_limits(run_dir: &Path, limits: &Limits) -> MachineResult<()> {
     ask(run_dir, &ControlRequest::SetLimits(*limits))
 }
 
+/// Brings the disk of a running vm box into a state that can be copied, and keeps it there until [`thaw`].
+///
+/// # Errors
+/// [`MachineError::NotRunning`]; the monitor's, when the guest does not do it in time.
+pub fn quiesce(run_dir: &Path) -> MachineResult<()> {
+    ask(run_dir, &ControlRequest::Quiesce)
+}
+
+/// Undoes [`quiesce`].
+///
+/// # Errors
+/// [`MachineError::NotRunning`], or the monitor's.
+pub fn thaw(run_dir: &Path) -> MachineResult<()> {
+    ask(run_dir, &ControlRequest::Thaw)
+}
+
+/// Where the state of a vm box is saved.
+#[derive(Debug)]
+pub struct CaptureTarget<'a> {
+    /// An empty file on the pool's file system for the memory.
+    pub memory: BorrowedFd<'a>,
+    /// An empty file for the devices' state.
+    pub vmstate: BorrowedFd<'a>,
+    /// The root that holds the disk, and the directory in which a read-only snapshot of it is made as `root`.
+    pub root: Option<(BorrowedFd<'a>, BorrowedFd<'a>)>,
+}
+
+/// Saves the state of a vm box, which goes on. With `quiesce` its programs are stopped in order first, so that clones
+/// can be given identities of their own before anything runs in them.
+///
+/// # Errors
+/// [`MachineError::NotRunning`], or the monitor's; what the files hold then is worth nothing.
+pub fn capture(run_dir: &Path, quiesce: bool, target: &CaptureTarget<'_>) -> MachineResult<Captured> {
+    let root = target.root.iter().flat_map(|(root, dir)| [*root, *dir]);
+    let fds: Vec<_> = [target.memory, target.vmstate].into_iter().chain(root).collect();
+    match converse(run_dir, &ControlRequest::Capture { quiesce }, &fds, CAPTURE_PATIENCE)? {
+        ControlReply::Captured(captured) => Ok(captured),
+        _ => Err(unexpected()),
+    }
+}
+
+/// What the machine of a running vm box takes.
+///
+/// # Errors
+/// [`MachineError::NotRunning`], or the monitor's.
+pub fn usage(run_dir: &Path) -> MachineResult<MachineUsage> {
+    match converse(run_dir, &ControlRequest::Usage, &[], PATIENCE)? {
+        ControlReply::Usage(usage) => Ok(usage),
+        _ => Err(unexpected()),
+    }
+}
+
+fn unexpected() -> MachineError {
+    MachineError::Protocol { peer: "the box's monitor", reason: "an unexpected answer".to_owned() }
+}
+
 fn ask(run_dir: &Path, request: &ControlRequest) -> MachineResult<()> {
-    let deadline = Instant::now() + PATIENCE;
+    match converse(run_dir, request, &[], PATIENCE)? {
+        ControlReply::Done => Ok(()),
+        _ => Err(unexpected()),
+    }
+}
+
+fn converse(
+    run_dir: &Path,
+    request: &ControlRequest,
+    fds: &[BorrowedFd<'_>],
+    patience: Duration,
+) -> MachineResult<ControlReply> {
+    let deadline = Instant::now() + patience;
     let socket = connect(&RunDir::open(run_dir)?, CONTROL_SOCKET, deadline)?;
-    wire::send(socket.as_fd(), request, &[])?;
+    wire::send(socket.as_fd(), request, fds)?;
     let mut reader = FrameReader::new(MAX_REPLY);
     loop {
         match reader.next()? {
-            Some(ControlReply::Done) => return Ok(()),
             Some(ControlReply::Failed(why)) => return Err(MachineError::reported(why)),
+            Some(reply) => return Ok(reply),
             None => {}
         }
         wait(&socket, deadline)?;

@@ -1,4 +1,4 @@
-//! Container boxes: the monitor, the box's init, exec, cgroups, seccomp and networking.
+//! Running boxes: the monitor, containers and microVMs, exec, cgroups, seccomp and networking.
 //!
 //! A running container box is one monitor process (this program started again, detached) and, inside its
 //! namespaces, an init that is this same program's code: it reaps orphans and starts programs on request. The
@@ -18,12 +18,14 @@ mod rundir;
 mod seccomp;
 mod spec;
 mod start;
+pub mod vm;
 mod wire;
 
-pub use control::{kill, pause, resume, set_limits, stop};
+pub use control::{CaptureTarget, capture, kill, pause, quiesce, resume, set_limits, stop, thaw, usage};
 pub use error::{MachineError, MachineResult};
 pub use exec::{ExecContext, exec};
 pub use processes::processes;
-pub use rundir::{address, status};
-pub use spec::{Bind, StartSpec};
-pub use start::{MonitorProgram, Started, start};
+pub use rundir::{accel, address, last_end, status};
+pub use spec::{Bind, ContainerSpec, MachineSpec, StartSpec};
+pub use start::{MonitorProgram, StartClocks, Started, Tied, start, start_tied};
+pub use wire::{Captured, MachineUsage};

@@ -7,7 +7,7 @@ use std::{
     os::fd::{AsFd, BorrowedFd, OwnedFd},
     path::Path,
 };
-use tine_model::BoxStatus;
+use tine_model::{Accel, BoxStatus};
 use tine_sys::{lock, lock::OfdLock};
 
 /// Locked by the monitor as long as anything of the box is there.
@@ -20,6 +20,10 @@ pub(crate) const CONTROL_SOCKET: &str = "monitor.sock";
 pub(crate) const INIT_SOCKET: &str = "init.sock";
 /// Mounted onto `/etc/hostname`.
 pub(crate) const HOSTNAME: &str = "hostname";
+/// How the last run of a vm box ended, where that was not in order.
+pub(crate) const ENDED: &str = "ended";
+/// What runs the instructions of a running vm box.
+pub(crate) const ACCEL: &str = "accel";
 /// The box's address, where it has one.
 pub(crate) const ADDRESS: &str = "address";
 
@@ -40,10 +44,30 @@ pub fn status(run_dir: &Path) -> MachineResult<BoxStatus> {
 /// # Errors
 /// The kernel's.
 pub fn address(run_dir: &Path) -> MachineResult<Option<Ipv4Addr>> {
-    match std::fs::read_to_string(run_dir.join(ADDRESS)) {
-        Ok(text) => Ok(text.trim().parse().ok()),
+    Ok(read_small(&run_dir.join(ADDRESS))?.and_then(|text| text.parse().ok()))
+}
+
+/// How the last run of the vm box whose run directory this is ended, where that was not in order.
+///
+/// # Errors
+/// The kernel's.
+pub fn last_end(run_dir: &Path) -> MachineResult<Option<String>> {
+    read_small(&run_dir.join(ENDED))
+}
+
+/// What runs the instructions of the running vm box whose run directory this is. Means nothing for a stopped box.
+///
+/// # Errors
+/// The kernel's.
+pub fn accel(run_dir: &Path) -> MachineResult<Option<Accel>> {
+    Ok(read_small(&run_dir.join(ACCEL))?.and_then(|text| text.parse().ok()))
+}
+
+fn read_small(path: &Path) -> MachineResult<Option<String>> {
+    match std::fs::read_to_string(path) {
+        Ok(text) => Ok(Some(text.trim().to_owned())),
         Err(e) if e.kind() == std::io::ErrorKind::NotFound => Ok(None),
-        Err(e) => Err(MachineError::io("read", run_dir.join(ADDRESS).display(), e)),
+        Err(e) => Err(MachineError::io("read", path.display(), e)),
     }
 }
 

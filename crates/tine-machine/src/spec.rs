@@ -3,6 +3,7 @@
 use crate::{
     error::{MachineError, MachineResult},
     net::NetworkSpec,
+    vm::VmSpec,
 };
 use serde::{Deserialize, Serialize};
 use std::path::{Component, Path, PathBuf};
@@ -29,30 +30,56 @@ pub struct StartSpec {
     pub id: String,
     /// The host name inside the box.
     pub hostname: BoxName,
-    /// The root's directory.
-    pub root: PathBuf,
     /// The box's run directory, which must exist; lock and sockets lie there while it runs.
     pub run_dir: PathBuf,
     /// The directory in which `log` and `log.1` are written.
     pub log_dir: PathBuf,
-    /// Mounted over the root, in this order.
-    pub binds: Vec<Bind>,
     /// What the box may use; `disk_bytes` is not this layer's.
     pub limits: Limits,
     /// Its network.
     pub network: NetworkSpec,
+    /// What runs it.
+    pub machine: MachineSpec,
+    /// Whether it ends with its starter until it is released; starting decides that.
+    #[serde(default)]
+    pub tied: bool,
+}
+
+/// What runs a box.
+#[derive(Debug, Clone, Serialize, Deserialize)]
+#[serde(rename_all = "snake_case")]
+pub enum MachineSpec {
+    /// Namespaces of the host's kernel.
+    Container(ContainerSpec),
+    /// A microVM.
+    Vm(Box<VmSpec>),
+}
+
+/// What a container box is started with.
+#[derive(Debug, Clone, Serialize, Deserialize)]
+pub struct ContainerSpec {
+    /// The root's directory.
+    pub root: PathBuf,
+    /// Mounted over the root, in this order.
+    pub binds: Vec<Bind>,
 }
 
 impl StartSpec {
     /// Refuses what the monitor could not use.
     pub(crate) fn check(&self) -> MachineResult<()> {
         check_id(&self.id)?;
-        let host_paths = [&self.root, &self.run_dir, &self.log_dir];
-        let paths = host_paths.into_iter().chain(self.binds.iter().flat_map(|b| [&b.source, &b.target]));
-        for path in paths {
-            check_path(path)?;
+        let mut paths = vec![&self.run_dir, &self.log_dir];
+        match &self.machine {
+            MachineSpec::Container(container) => {
+                paths.push(&container.root);
+                paths.extend(container.binds.iter().flat_map(|b| [&b.source, &b.target]));
+            }
+            MachineSpec::Vm(vm) => {
+                vm.check()?;
+                paths.extend(vm.paths());
+            }
         }
-        Ok(())
+        paths.into_iter().try_for_each(|path| check_path(path))
     }
 }
 

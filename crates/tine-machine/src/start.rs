@@ -4,7 +4,7 @@ use crate::{
     cgroup::{self, BoxCgroup},
     error::{MachineError, MachineResult},
     rundir::RunDir,
-    spec::{MAX_SPEC, StartSpec},
+    spec::{MAX_SPEC, MachineSpec, StartSpec},
 };
 use rustix::{
     event::{PollFd, PollFlags, Timespec},
@@ -16,11 +16,11 @@ use std::{
     fs::File,
     io::{Read, Seek, Write},
     net::Ipv4Addr,
-    os::fd::{AsFd, OwnedFd},
+    os::fd::{AsFd, BorrowedFd, OwnedFd},
     path::PathBuf,
     time::{Duration, Instant},
 };
-use tine_model::ErrorBody;
+use tine_model::{ErrorBody, Limits};
 use tine_sys::process::{Detached, protected_program, spawn_detached};
 
 /// How long a box may take to come up.
@@ -42,6 +42,50 @@ pub struct MonitorProgram {
 pub struct Started {
     /// Its address, where it has one.
     pub address: Option<Ipv4Addr>,
+    /// When a vm box got where.
+    #[serde(default)]
+    pub clocks: Option<StartClocks>,
+}
+
+impl Started {
+    /// A container box with this address.
+    pub(crate) fn at(address: Option<Ipv4Addr>) -> Self {
+        Self { address, clocks: None }
+    }
+}
+
+/// When a vm box got where, in microseconds since its monitor began.
+#[derive(Debug, Clone, Copy, Default, PartialEq, Eq, Serialize, Deserialize)]
+pub struct StartClocks {
+    /// QEMU was started.
+    pub process_started_us: u64,
+    /// The devices' state was loaded; 0 for a machine that boots.
+    pub state_loaded_us: u64,
+    /// The processors ran.
+    pub resumed_us: u64,
+    /// The agent had acknowledged its identity, and programs ran.
+    pub agent_acknowledged_us: u64,
+}
+
+/// A box that runs as long as its starter wants it, until it is released.
+#[derive(Debug)]
+pub struct Tied {
+    /// The box.
+    pub started: Started,
+    life: OwnedFd,
+}
+
+impl Tied {
+    /// From now on the box outlives the caller. Until then it ends when this is dropped or the caller dies.
+    ///
+    /// # Errors
+    /// When the box has ended meanwhile.
+    pub fn release(self) -> MachineResult<Started> {
+        match rustix::io::write(&self.life, &[1]) {
+            Ok(_) => Ok(self.started),
+            Err(e) => Err(MachineError::io("release", "the box", e)),
+        }
+    }
 }
 
 /// What the monitor says when the box runs or does not.
@@ -60,21 +104,61 @@ pub(crate) enum StartReport {
 /// [`MachineError::AlreadyRunning`]; an unusable specification; whatever the monitor reports, or its silence. Nothing
 /// is left running then.
 pub fn start(spec: &StartSpec, program: &MonitorProgram) -> MachineResult<Started> {
+    start_with(spec, program, None)
+}
+
+/// As [`start`], but the box ends when the result is dropped, or the caller dies, before it is released. For vm boxes.
+///
+/// # Errors
+/// As [`start`].
+pub fn start_tied(spec: &StartSpec, program: &MonitorProgram) -> MachineResult<Tied> {
+    let (theirs, life) = rustix::pipe::pipe_with(rustix::pipe::PipeFlags::CLOEXEC)
+        .map_err(|e| MachineError::io("make", "pipe", e))?;
+    Ok(Tied { started: start_with(spec, program, Some(theirs.as_fd()))?, life })
+}
+
+fn start_with(
+    spec: &StartSpec,
+    program: &MonitorProgram,
+    life: Option<BorrowedFd<'_>>,
+) -> MachineResult<Started> {
     spec.check()?;
     if RunDir::open(&spec.run_dir)?.is_locked()? {
         return Err(MachineError::AlreadyRunning);
     }
     cgroup::reap_leftovers(&spec.id)?;
-    let cgroup = BoxCgroup::create(&spec.id, &spec.limits)?;
-    let started = launch(spec, program, &cgroup).and_then(|report| await_report(report, PATIENCE));
+    let cgroup = BoxCgroup::create(&spec.id, &cgroup_limits(spec))?;
+    let patience = patience(spec);
+    let started = launch(spec, program, &cgroup, life).and_then(|report| await_report(report, patience));
     if started.is_err() {
         clean_up(spec);
     }
     started
 }
 
-fn launch(spec: &StartSpec, program: &MonitorProgram, cgroup: &BoxCgroup) -> MachineResult<OwnedFd> {
-    let sent = spec_file(spec)?;
+/// What the groups of a box are limited to: a machine needs some memory beside that of its guest.
+fn cgroup_limits(spec: &StartSpec) -> Limits {
+    match &spec.machine {
+        MachineSpec::Container(_) => spec.limits,
+        MachineSpec::Vm(vm) => Limits { memory_bytes: Some(vm.memory_limit()), ..spec.limits },
+    }
+}
+
+fn patience(spec: &StartSpec) -> Duration {
+    match &spec.machine {
+        MachineSpec::Container(_) => PATIENCE,
+        // the monitor gives up first, and says why
+        MachineSpec::Vm(vm) => PATIENCE + Duration::from_secs(u64::from(vm.patience_seconds)),
+    }
+}
+
+fn launch(
+    spec: &StartSpec,
+    program: &MonitorProgram,
+    cgroup: &BoxCgroup,
+    life: Option<BorrowedFd<'_>>,
+) -> MachineResult<OwnedFd> {
+    let sent = spec_file(&StartSpec { tied: life.is_some(), ..spec.clone() })?;
     let (report, ready) = rustix::pipe::pipe_with(rustix::pipe::PipeFlags::CLOEXEC)
         .map_err(|e| MachineError::io("make", "pipe", e))?;
     let argv: Vec<CString> = program
@@ -83,10 +167,11 @@ fn launch(spec: &StartSpec, program: &MonitorProgram, cgroup: &BoxCgroup) -> Mac
         .map(|a| CString::new(a.as_str()))
         .collect::<Result<_, _>>()
         .map_err(|_| MachineError::Invalid("an argument holds a NUL byte".to_owned()))?;
+    let fds: Vec<BorrowedFd<'_>> = [sent.as_fd(), ready.as_fd()].into_iter().chain(life).collect();
     spawn_detached(&Detached {
         program: protected_program(&program.path)?.as_fd(),
         argv: &argv,
-        fds: &[sent.as_fd(), ready.as_fd()],
+        fds: &fds,
         cgroup: cgroup.start_dir(),
     })?;
     Ok(report)

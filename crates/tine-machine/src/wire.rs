@@ -5,7 +5,7 @@
 use crate::error::{MachineError, MachineResult};
 use serde::{Deserialize, Serialize, de::DeserializeOwned};
 use std::os::fd::{BorrowedFd, OwnedFd};
-use tine_model::{EnvVar, ErrorBody, ExecRequest, Limits};
+use tine_model::{Contract, EnvVar, ErrorBody, ExecRequest, Limits, PathKind, RawPath, WindowSize};
 use tine_sys::fdpass;
 
 /// The largest request, in bytes.
@@ -21,6 +21,16 @@ pub(crate) enum InitRequest {
     Exec(Box<ExecOrder>),
     /// Send a signal to the program's process group.
     Signal(i32),
+    /// Give the program's terminal another size; a vm box's only, whose terminal is in the guest.
+    Resize(WindowSize),
+    /// Send what lies at a path as a tar into the descriptor that comes along; a vm box's only.
+    CopyOut(RawPath),
+    /// Extract the tar that comes from the descriptor that comes along; a vm box's only.
+    CopyIn(RawPath),
+    /// Tell what lies at a path; a vm box's only.
+    StatPath(RawPath),
+    /// Send the processes into the descriptor that comes along; a vm box's only.
+    Processes,
 }
 
 /// A program to start.
@@ -60,6 +70,8 @@ pub(crate) enum InitReply {
         /// As `exec` returns it.
         code: u8,
     },
+    /// What lies at a path.
+    Stat(PathKind),
     /// Nothing was started.
     Failed {
         /// Why.
@@ -98,6 +110,39 @@ pub(crate) enum ControlRequest {
     Resume,
     /// Use these limits from now on.
     SetLimits(Limits),
+    /// Bring the disk of a vm box into a state that can be copied.
+    Quiesce,
+    /// Undo that.
+    Thaw,
+    /// Save the state of a vm box into the files that come along: memory, devices, and, where the disk is to be saved
+    /// too, the root and the directory that its snapshot goes into.
+    Capture {
+        /// Whether programs are stopped in order first, so that clones can be given identities of their own before
+        /// anything runs in them.
+        quiesce: bool,
+    },
+    /// Tell how much memory the machine of a vm box takes.
+    Usage,
+}
+
+/// What a vm box's machine takes.
+#[derive(Debug, Clone, Copy, PartialEq, Eq, Serialize, Deserialize)]
+pub struct MachineUsage {
+    /// Bytes of the guest's memory that it shares with no other machine.
+    pub private_bytes: u64,
+    /// Bytes of the whole process, shared pages counted in proportion.
+    pub proportional_bytes: u64,
+}
+
+/// What saving a machine's state told.
+#[derive(Debug, Clone, PartialEq, Eq, Serialize, Deserialize)]
+pub struct Captured {
+    /// Microseconds for which the machine stood still.
+    pub pause_us: u64,
+    /// Bytes of memory it had written itself.
+    pub own_bytes: u64,
+    /// What a host must offer to go on from the state.
+    pub contract: Contract,
 }
 
 /// What the monitor answers. To `Stop` and `Kill` the answer is that the connection closes when all is gone.
@@ -106,6 +151,10 @@ pub(crate) enum ControlRequest {
 pub(crate) enum ControlReply {
     /// Done.
     Done,
+    /// The state is saved.
+    Captured(Captured),
+    /// What was asked.
+    Usage(MachineUsage),
     /// Not done, and why.
     Failed(ErrorBody),
 }

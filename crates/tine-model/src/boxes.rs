@@ -4,7 +4,7 @@ use crate::{
     bytesize::ByteSize,
     error::{Error, ErrorCode, Result},
     exec::EnvVar,
-    names::{BaseRef, BaseVersion, BoxRef, ProjectName, SnapshotName, Tag},
+    names::{BaseRef, BaseVersion, BoxRef, ImageTag, ProjectName, SnapshotName, Tag},
     timestamp::Timestamp,
     volumes::VolumeMount,
 };
@@ -26,6 +26,36 @@ impl fmt::Display for BoxKind {
         f.pad(match self {
             Self::Container => "container",
             Self::Vm => "vm",
+        })
+    }
+}
+
+/// What runs the instructions of a vm box.
+#[derive(Debug, Clone, Copy, PartialEq, Eq, Serialize, Deserialize)]
+#[serde(rename_all = "snake_case")]
+pub enum Accel {
+    /// The host's processor, by its virtualisation extensions.
+    Kvm,
+    /// Translation by the emulator: works everywhere, several times slower.
+    Tcg,
+}
+
+impl FromStr for Accel {
+    type Err = Error;
+    fn from_str(text: &str) -> Result<Self> {
+        match text {
+            "kvm" => Ok(Self::Kvm),
+            "tcg" => Ok(Self::Tcg),
+            _ => Err(Error::new(ErrorCode::Usage, format!("acceleration {text:?} is not one of kvm, tcg"))),
+        }
+    }
+}
+
+impl fmt::Display for Accel {
+    fn fmt(&self, f: &mut fmt::Formatter<'_>) -> fmt::Result {
+        f.pad(match self {
+            Self::Kvm => "kvm",
+            Self::Tcg => "tcg",
         })
     }
 }
@@ -189,13 +219,13 @@ pub struct Limits {
     /// Processor time.
     #[serde(default)]
     pub cpu: Option<CpuLimit>,
-    /// Memory, page cache included; swap is not added to it.
+    /// Memory, page cache included; swap is not added to it. For a vm box the size of its memory.
     #[serde(default)]
     pub memory_bytes: Option<ByteSize>,
     /// Processes and threads; 4,096 when none.
     #[serde(default)]
     pub pids: Option<u32>,
-    /// Bytes written to the root beyond what it was cloned from.
+    /// Bytes written to the root beyond what it was cloned from. For a vm box the size of its disk.
     #[serde(default)]
     pub disk_bytes: Option<ByteSize>,
 }
@@ -216,6 +246,8 @@ pub enum BoxSource {
         /// Its snapshot.
         snapshot: SnapshotName,
     },
+    /// An image.
+    Image(ImageTag),
 }
 
 impl fmt::Display for BoxSource {
@@ -224,6 +256,7 @@ impl fmt::Display for BoxSource {
             Self::Base(base) => write!(f, "base {base}"),
             Self::Box(name) => write!(f, "box {name}"),
             Self::Snapshot { name, snapshot } => write!(f, "snapshot {name}/{snapshot}"),
+            Self::Image(tag) => write!(f, "image {tag}"),
         }
     }
 }
@@ -255,6 +288,12 @@ pub struct BoxSettings {
     /// Whether the box is deleted when it stops.
     #[serde(default)]
     pub remove_on_stop: bool,
+    /// Virtual processors of a vm box; 1 when none.
+    #[serde(default, skip_serializing_if = "Option::is_none")]
+    pub cpus: Option<u32>,
+    /// Forces what runs the instructions of a vm box.
+    #[serde(default, skip_serializing_if = "Option::is_none")]
+    pub accel: Option<Accel>,
 }
 
 /// What `create` is asked.
@@ -267,6 +306,12 @@ pub struct CreateBox {
     pub source: BoxSource,
     /// What it is set up with.
     pub settings: BoxSettings,
+    /// Asks for a box of kind vm. One made from a vm box, its snapshot or an image is of that kind anyway.
+    #[serde(default)]
+    pub vm: bool,
+    /// Boots the disk of an image instead of going on from its memory.
+    #[serde(default)]
+    pub cold: bool,
     /// Whether to start it.
     pub start: bool,
 }
@@ -319,6 +364,12 @@ pub struct BoxInfo {
     pub can_undo: bool,
     /// Where its root lies on this host.
     pub root_path: String,
+    /// What runs a running vm box's instructions.
+    #[serde(default, skip_serializing_if = "Option::is_none")]
+    pub accel: Option<Accel>,
+    /// How its last run ended, where it was not stopped in order: `the guest's kernel panicked`.
+    #[serde(default, skip_serializing_if = "Option::is_none")]
+    pub last_end: Option<String>,
 }
 
 /// What `stop` is asked.

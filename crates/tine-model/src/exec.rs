@@ -146,6 +146,9 @@ pub struct LogsRequest {
     pub tail: Option<u32>,
     /// Goes on printing as the log grows, until cancelled or the box stops.
     pub follow: bool,
+    /// What the kernel of a vm box wrote to its console, instead of what background programs wrote.
+    #[serde(default)]
+    pub console: bool,
 }
 
 /// A path inside a box, for `cp`.

@@ -20,6 +20,16 @@ fn is_name(text: &str) -> bool {
         && !text.contains("--")
 }
 
+const TAG_GRAMMAR: &str = "1 to 64 characters A-Z, a-z, 0-9, _, . and -, the first a letter, digit or _";
+
+/// True for `[A-Za-z0-9_][A-Za-z0-9._-]{0,63}`. Looks at the whole string.
+fn is_tag(text: &str) -> bool {
+    let word = |b: u8| b.is_ascii_alphanumeric() || b == b'_';
+    (1..=64).contains(&text.len())
+        && text.bytes().next().is_some_and(word)
+        && text.bytes().all(|b| word(b) || matches!(b, b'.' | b'-'))
+}
+
 /// True when `text` ends in `-v` plus 14 digits, the mark of a base version.
 fn has_version_suffix(text: &str) -> bool {
     text.len() > 16
@@ -95,6 +105,15 @@ name_type!(
     /// The exact name of one base version: an alias, or an alias with `-v` and 14 digits (and `-2`, `-3`, … never:
     /// two versions in one second differ in the digits, the later one takes the next free second).
     BaseVersion, "base version", is_name, GRAMMAR
+);
+
+name_type!(
+    /// The tag of an image.
+    ImageTag, "image", is_tag, TAG_GRAMMAR
+);
+name_type!(
+    /// The name of a guest kernel: its release, as `uname -r` tells it.
+    KernelName, "kernel", is_tag, TAG_GRAMMAR
 );
 
 impl ProjectName {

@@ -77,6 +77,34 @@ pub struct DiskUsage {
     pub free_bytes: ByteSize,
     /// Per box, ordered by project and name.
     pub boxes: Vec<BoxUsage>,
+    /// Images, kernels and cached disks, ordered by kind and name.
+    #[serde(default)]
+    pub stored: Vec<StoredUsage>,
+}
+
+/// What an entry of [`StoredUsage`] is.
+#[derive(Debug, Clone, Copy, PartialEq, Eq, PartialOrd, Ord, Serialize, Deserialize)]
+#[serde(rename_all = "snake_case")]
+pub enum StoredKind {
+    /// An image.
+    Image,
+    /// A guest kernel.
+    Kernel,
+    /// The disk made of a base version, from which disks of vm boxes are cloned.
+    Disk,
+}
+
+/// Space of something that is not a box.
+#[derive(Debug, Clone, PartialEq, Eq, Serialize, Deserialize)]
+pub struct StoredUsage {
+    /// What it is.
+    pub kind: StoredKind,
+    /// Its name.
+    pub name: String,
+    /// Bytes it holds, shared or not, without holes.
+    pub logical_bytes: ByteSize,
+    /// Bytes that only it holds, which deleting it would free.
+    pub exclusive_bytes: ByteSize,
 }
 
 /// Space of one box's root.

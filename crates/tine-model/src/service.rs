@@ -8,10 +8,11 @@
 )]
 
 use crate::{
-    BaseAlias, BaseInfo, BaseRef, BaseSummary, BoxInfo, BoxName, BoxPath, BoxRef, BoxSummary, BuildBase,
-    CheckReport, CheckRequest, CreateBox, CreateSnapshot, DeleteBase, DeleteBaseReport, DeleteBoxReport,
-    DetachReport, DiffFile, DiffFileRequest, DiffStatus, DiffStatusRequest, DiskUsage, DoctorReport,
-    ExecOutcome, ExecRequest, ExecStreams, GcReport, ImportBase, InitRequest, InstallBase, ListBoxes,
+    BakeImage, BaseAlias, BaseInfo, BaseRef, BaseSummary, BoxInfo, BoxName, BoxPath, BoxRef, BoxSummary,
+    BuildBase, CheckReport, CheckRequest, CreateBox, CreateSnapshot, DeleteBase, DeleteBaseReport,
+    DeleteBoxReport, DetachReport, DiffFile, DiffFileRequest, DiffStatus, DiffStatusRequest, DiskUsage,
+    DoctorReport, ExecOutcome, ExecRequest, ExecStreams, ForkReport, ForkRequest, ForkedBox, GcReport,
+    ImageInfo, ImageTag, ImportBase, ImportKernel, InitRequest, InstallBase, KernelInfo, ListBoxes,
     LogsRequest, PathKind, PoolInfo, ProcessInfo, ProjectName, PruneReport, PruneSnapshots, Reporter,
     RestoreReport, RestoreSnapshot, Result, SaveBase, Sha256Digest, SnapshotInfo, SnapshotName, StopBox,
     UpdateBox, UpdateReport, VolumeInfo, VolumeRef, WrittenBase,
@@ -131,6 +132,31 @@ pub trait Service: Sync {
     fn diff_status(&self, name: &BoxRef, request: &DiffStatusRequest) -> Result<DiffStatus>;
     /// How one file differs between two trees of a box.
     fn diff_file(&self, name: &BoxRef, request: &DiffFileRequest) -> Result<DiffFile>;
+
+    /// Boots a machine, warms it up and freezes it into an image.
+    fn bake_image(&self, request: &BakeImage, reporter: &dyn Reporter) -> Result<ImageInfo>;
+    /// Every image, by tag.
+    fn list_images(&self, reporter: &dyn Reporter) -> Result<Vec<ImageInfo>>;
+    /// One image.
+    fn image_info(&self, tag: &ImageTag) -> Result<ImageInfo>;
+    /// Deletes an image; boxes forked from it go on.
+    fn delete_image(&self, tag: &ImageTag, dry_run: bool) -> Result<ImageInfo>;
+    /// Gives an image another tag.
+    fn rename_image(&self, tag: &ImageTag, new_tag: &ImageTag) -> Result<ImageInfo>;
+    /// Makes running boxes that go on from one instant. `on_ready` is called for each, from any thread, as it becomes
+    /// ready. Succeeds when the fork could begin; the report tells which children failed.
+    fn fork(
+        &self,
+        request: &ForkRequest,
+        on_ready: &(dyn Fn(&ForkedBox) + Sync),
+        reporter: &dyn Reporter,
+    ) -> Result<ForkReport>;
+    /// The guest kernels in the pool, newest first.
+    fn list_kernels(&self, reporter: &dyn Reporter) -> Result<Vec<KernelInfo>>;
+    /// Fetches the distribution's kernel for virtual machines.
+    fn install_kernel(&self, reporter: &dyn Reporter) -> Result<KernelInfo>;
+    /// Puts a kernel of this host into the pool.
+    fn import_kernel(&self, request: &ImportKernel, reporter: &dyn Reporter) -> Result<KernelInfo>;
 
     /// Makes an empty volume.
     fn create_volume(&self, name: &VolumeRef) -> Result<VolumeInfo>;

@@ -11,6 +11,9 @@ pub struct CreateSnapshot {
     /// One line about it.
     #[serde(default)]
     pub description: String,
+    /// Also keeps the memory and devices of a running vm box.
+    #[serde(default)]
+    pub live: bool,
 }
 
 /// A snapshot.
@@ -25,6 +28,12 @@ pub struct SnapshotInfo {
     pub created_at: Timestamp,
     /// One line about it.
     pub description: String,
+    /// Whether it holds memory and devices too, so that a restore goes on from its instant.
+    #[serde(default)]
+    pub live: bool,
+    /// Microseconds for which the machine stood still while it was taken, told once.
+    #[serde(default, skip_serializing_if = "Option::is_none")]
+    pub pause_us: Option<u64>,
     /// Paths of nested subvolumes of the box that the snapshot holds only as empty directories.
     #[serde(default, skip_serializing_if = "Vec::is_empty")]
     pub missing_subvolumes: Vec<String>,
@@ -48,6 +57,9 @@ pub struct RestoreReport {
     pub kept_as: Option<SnapshotName>,
     /// Whether the box was running and was started again.
     pub restarted: bool,
+    /// Whether it goes on from the instant of a live snapshot.
+    #[serde(default)]
+    pub resumed: bool,
     /// Volumes attached to the box, whose data was not touched.
     pub untouched_volumes: Vec<String>,
 }

@@ -3,12 +3,14 @@
 //! Changes nothing, and goes on after every problem. What other operations are making meanwhile is no problem: it
 //! is in `tmp/`, which is not looked at.
 
+mod stored;
+
 use crate::{
     bases::{BaseMeta, names_in},
     boxes::BoxMeta,
     document,
     error::{Result, StoreError, at},
-    layout::{DATA, DIRECTORIES, LOCK, META, ROOT, RUN, SIZE, SNAPSHOTS, UNDO},
+    layout::{DATA, DIRECTORIES, LOCK, META, ROOT, RUN, SIZE, SNAPSHOTS, STATE, UNDO},
     pool::Pool,
     snapshots::{SnapshotMeta, has_former_root},
     staging::open_dir,
@@ -24,8 +26,8 @@ use std::{
     path::Path,
 };
 use tine_model::{
-    BaseAlias, BaseVersion, BoxName, BoxRef, CheckProblem, CheckReport, CheckRequest, ProjectName, Reporter,
-    SnapshotName, VolumeName, VolumeRef,
+    BaseAlias, BaseVersion, BoxKind, BoxName, BoxRef, CheckProblem, CheckReport, CheckRequest, ProjectName,
+    Reporter, SnapshotName, VolumeName, VolumeRef,
 };
 use tine_sys::btrfs;
 
@@ -56,6 +58,9 @@ impl Pool {
         checker.aliases()?;
         checker.boxes()?;
         checker.volumes()?;
+        checker.kernels()?;
+        checker.disks()?;
+        checker.images()?;
         Ok(checker.report)
     }
 }
@@ -119,7 +124,13 @@ impl Checker<'_> {
         self.begin()?;
         let (path, object) = (self.pool.layout().box_dir(name), format!("box {name}"));
         self.only_entries(&object, &path, &[META, LOCK, ROOT, RUN, SNAPSHOTS, UNDO])?;
+        let mut kind = BoxKind::Container;
         if let Some(meta) = self.document::<BoxMeta>(&object, &path) {
+            kind = meta.kind;
+            if let Some(kernel) = meta.kernel.filter(|k| !self.pool.layout().kernel(k).exists()) {
+                let mend = Some("tine kernel install".to_owned());
+                self.problem(&object, format!("its kernel {kernel} does not exist"), mend);
+            }
             for volume in &meta.settings.volumes {
                 let volume = VolumeRef { project: name.project.clone(), name: volume.volume.clone() };
                 if !self.pool.layout().volume(&volume).exists() {
@@ -127,7 +138,7 @@ impl Checker<'_> {
                 }
             }
         }
-        self.subvolume(&object, &path.join(ROOT), Access::Writable)?;
+        self.root_of_kind(&object, &path.join(ROOT), kind, Access::Writable)?;
         for entry in [LOCK, RUN, SNAPSHOTS] {
             if !path.join(entry).exists() {
                 self.problem(&object, format!("has no {entry}"), None);
@@ -135,6 +146,13 @@ impl Checker<'_> {
         }
         self.undo(&object, &path.join(UNDO))?;
         self.snapshots(name, &path.join(SNAPSHOTS))
+    }
+
+    fn root_of_kind(&mut self, object: &str, path: &Path, kind: BoxKind, access: Access) -> Result<()> {
+        match kind {
+            BoxKind::Container => self.subvolume(object, path, access),
+            BoxKind::Vm => self.disk_root(object, path, access),
+        }
     }
 
     fn undo(&mut self, object: &str, path: &Path) -> Result<()> {
@@ -156,9 +174,11 @@ impl Checker<'_> {
         for snapshot in names_in::<SnapshotName>(dir)? {
             self.begin()?;
             let (path, object) = (dir.join(&snapshot), format!("snapshot {name}/{snapshot}"));
-            self.only_entries(&object, &path, &[META, ROOT, SIZE])?;
-            self.document::<SnapshotMeta>(&object, &path);
-            self.subvolume(&object, &path.join(ROOT), Access::ReadOnly)?;
+            self.only_entries(&object, &path, &[META, ROOT, SIZE, STATE])?;
+            match self.document::<SnapshotMeta>(&object, &path).and_then(|meta| meta.live) {
+                Some(saved) => self.saved_state(&object, &path, saved)?,
+                None => self.subvolume(&object, &path.join(ROOT), Access::ReadOnly)?,
+            }
         }
         Ok(())
     }
@@ -229,7 +249,8 @@ impl Checker<'_> {
             return Ok(());
         }
         if access == Access::ReadOnly && !btrfs::is_read_only(root.as_fd())? {
-            self.problem(object, "its root can be changed".to_owned(), Some(set_read_only(path)));
+            let name = path.file_name().unwrap_or_default().to_string_lossy();
+            self.problem(object, format!("its {name} can be changed"), Some(set_read_only(path)));
         }
         if access == Access::Writable && btrfs::is_read_only(root.as_fd())? {
             self.problem(object, "its root cannot be changed".to_owned(), None);

@@ -3,13 +3,14 @@
 use crate::{
     bases::names_in,
     error::{Result, StoreError, at},
-    layout::UNDO,
+    layout::{LOCK, RUN, UNDO},
     pool::ExclusivePool,
     snapshots::has_former_root,
     staging::{discard, withdraw},
 };
 use std::{fs, path::PathBuf};
 use tine_model::{ProjectName, Reporter};
+use tine_sys::lock;
 
 /// Something that nothing refers to.
 #[derive(Debug, Clone, PartialEq, Eq)]
@@ -20,8 +21,9 @@ pub struct Garbage {
 }
 
 impl ExclusivePool {
-    /// What `gc` would remove: everything in `tmp/`, undo directories whose restore never happened, project
-    /// directories without a box or volume.
+    /// What `gc` would remove: everything in `tmp/` that no machine runs in, undo directories whose restore never
+    /// happened, project directories without a box or volume, disks of base versions that are gone, and all boot
+    /// archives of a kernel but the newest.
     ///
     /// # Errors
     /// The kernel's.
@@ -31,8 +33,14 @@ impl ExclusivePool {
         for entry in fs::read_dir(&tmp).map_err(at("list", &tmp))? {
             let entry = entry.map_err(at("list", &tmp))?;
             let what = format!("staging {}", entry.file_name().to_string_lossy());
-            plan.push(Garbage { what, path: entry.path() });
+            // a box that is being made by a process that was killed: whoever runs its machine ends it
+            if !lock::is_locked(&entry.path().join(RUN).join(LOCK)).unwrap_or(false) {
+                plan.push(Garbage { what, path: entry.path() });
+            }
         }
+        plan.extend(self.stale_disks()?);
+        let initrds = self.old_initrds()?.into_iter();
+        plan.extend(initrds.map(|(name, path)| Garbage { what: format!("initrd {name}"), path }));
         for name in self.box_names(None)? {
             let path = self.layout().box_dir(&name).join(UNDO);
             // one whose document cannot be read may hold a former root: it is for `check` to report
@@ -44,6 +52,11 @@ impl ExclusivePool {
         plan.extend(empty_projects("volumes of", self.layout().volumes())?);
         plan.sort_by(|a, b| a.what.cmp(&b.what));
         Ok(plan)
+    }
+
+    fn stale_disks(&self) -> Result<Vec<Garbage>> {
+        let stale = self.disk_names()?.into_iter().filter(|name| !self.layout().base(&name.base).exists());
+        Ok(stale.map(|name| Garbage { what: format!("disk {name}"), path: self.disk_dir(&name) }).collect())
     }
 
     /// Removes what a plan names, and reports each as it goes. Durable on return.

@@ -10,11 +10,17 @@
 //! volumes/<project>/<name>/      meta.json data/
 //! shared/all  shared/bin         mounted into every container box
 //! shared/projects/<project>/     home/ proj/: mounted into the boxes of one project
+//! kernels/<name>/                meta.json vmlinuz modules/ initrd/<id>.cpio
+//! disks/<version>.<bytes>/       meta.json root/disk.img    the disk made of a base version at a size
+//! images/<tag>/                  meta.json root/disk.img state/{memory.bin,vmstate}
 //! ```
+//! The root of a vm box holds nothing but `disk.img`. A live snapshot has, beside its root, a `state/` as an image has.
 //! Only makes paths; looks at nothing.
 
 use std::path::{Path, PathBuf};
-use tine_model::{BaseAlias, BaseVersion, BoxRef, ProjectName, SnapshotName, VolumeRef};
+use tine_model::{
+    BaseAlias, BaseVersion, BoxRef, ImageTag, KernelName, ProjectName, SnapshotName, VolumeRef,
+};
 
 /// The document that every base, box, snapshot, volume and undo directory holds.
 pub(crate) const META: &str = "meta.json";
@@ -33,8 +39,24 @@ pub(crate) const UNDO: &str = "undo";
 /// The snapshots of a box.
 pub(crate) const SNAPSHOTS: &str = "snapshots";
 
+/// The file in the root of a vm box, image or cached disk.
+pub(crate) const DISK: &str = "disk.img";
+/// The subvolume of an image or live snapshot that holds the machine.
+pub(crate) const STATE: &str = "state";
+/// The guest's memory.
+pub(crate) const MEMORY: &str = "memory.bin";
+/// The state of processors and devices.
+pub(crate) const VMSTATE: &str = "vmstate";
+/// The kernel's own file.
+pub(crate) const VMLINUZ: &str = "vmlinuz";
+/// The kernel's modules.
+pub(crate) const MODULES: &str = "modules";
+/// The boot archives made for a kernel.
+pub(crate) const INITRD: &str = "initrd";
+
 /// The pool's own entries that are directories.
-pub(crate) const DIRECTORIES: [&str; 6] = ["tmp", "bases", "aliases", "boxes", "volumes", "shared"];
+pub(crate) const DIRECTORIES: [&str; 9] =
+    ["tmp", "bases", "aliases", "boxes", "volumes", "shared", "kernels", "disks", "images"];
 
 /// The directories that are mounted over the boxes of one project.
 #[derive(Debug, Clone, PartialEq, Eq)]
@@ -103,6 +125,21 @@ impl Layout {
     }
     pub fn volume(&self, name: &VolumeRef) -> PathBuf {
         self.project_volumes(&name.project).join(&name.name)
+    }
+    pub fn kernels(&self) -> PathBuf {
+        self.root.join("kernels")
+    }
+    pub fn kernel(&self, name: &KernelName) -> PathBuf {
+        self.kernels().join(name)
+    }
+    pub fn disks(&self) -> PathBuf {
+        self.root.join("disks")
+    }
+    pub fn images(&self) -> PathBuf {
+        self.root.join("images")
+    }
+    pub fn image(&self, tag: &ImageTag) -> PathBuf {
+        self.images().join(tag)
     }
     pub fn shared(&self, project: &ProjectName) -> SharedDirs {
         let shared = self.root.join("shared");

@@ -12,6 +12,7 @@ use std::{
     fs,
     os::fd::{AsFd, OwnedFd},
     path::{Path, PathBuf},
+    time::{SystemTime, UNIX_EPOCH},
 };
 use tine_sys::{SysError, btrfs};
 
@@ -160,4 +161,11 @@ pub(crate) fn random_id() -> Result<String> {
     getrandom::fill(&mut bytes)
         .map_err(|e| SysError::new("read", "random numbers", std::io::Error::other(e.to_string())))?;
     Ok(bytes.iter().map(|b| format!("{b:02x}")).collect())
+}
+
+/// Nanoseconds since the Unix epoch.
+pub(crate) fn now_ns() -> u64 {
+    SystemTime::now()
+        .duration_since(UNIX_EPOCH)
+        .map_or(0, |d| u64::try_from(d.as_nanos()).unwrap_or(u64::MAX))
 }

@@ -17,7 +17,8 @@ fn code<T>(result: Result<T, StoreError>) -> ErrorCode {
 }
 
 fn create(pool: &Pool, name: &BoxRef, snapshot: Option<&str>) -> Result<String, StoreError> {
-    let request = CreateSnapshot { name: snapshot.map(snap), description: "text".into() };
+    let request =
+        CreateSnapshot { name: snapshot.map(snap), description: "text".into(), ..CreateSnapshot::default() };
     lock(pool, name).create_snapshot(&request).map(|r| r.name.to_string())
 }
 

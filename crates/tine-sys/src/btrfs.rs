@@ -126,6 +126,9 @@ pub struct SubvolumeInfo {
     pub dir_id: u64,
     /// The transaction that changed it last.
     pub generation: u64,
+    /// The transaction that last changed a file in it. Neither reading it, taking snapshots of it nor making it
+    /// read-only or writable counts.
+    pub changed_in: u64,
     /// The transaction that made it; what was changed in it afterwards has a later one.
     pub made_in: u64,
     /// Whether nothing in it can be changed.
@@ -218,6 +221,7 @@ pub fn subvolume_info(fd: BorrowedFd<'_>) -> SysResult<SubvolumeInfo> {
         parent_id: args.parent_id,
         dir_id: args.dirid,
         generation: args.generation,
+        changed_in: args.transids[0],
         made_in: args.transids[1],
         // the flags of the root item (BTRFS_ROOT_SUBVOL_RDONLY), not those of the flags ioctl
         read_only: args.flags & 1 != 0,

@@ -7,12 +7,18 @@ pub mod btrfs;
 pub mod error;
 pub mod extents;
 pub mod fdpass;
+pub mod guest;
 pub mod inode;
+pub mod interface;
 pub mod lock;
 pub mod loopdev;
 pub mod mountpoint;
 pub mod namespace;
+pub mod open_listener;
+pub mod pages;
 pub mod process;
+pub mod reflink;
+pub mod tap;
 pub mod terminal;
 pub mod tree;
 

@@ -272,6 +272,24 @@ pub fn close_all_except(keep: &[BorrowedFd<'_>]) -> SysResult<()> {
     Ok(())
 }
 
+/// Makes `fds` the descriptors 3, 4, … of a process that is about to execute a program, which inherits them. Closes
+/// every other one from 3 on but those in `keep`, which come back at other numbers and are not inherited: values that
+/// own one of the others must never be used or dropped again.
+///
+/// # Errors
+/// The kernel's.
+pub fn inherit_exactly(fds: &[BorrowedFd<'_>], keep: &[BorrowedFd<'_>]) -> SysResult<Vec<OwnedFd>> {
+    let err = |e| SysError::new("place", "file descriptors", e);
+    let raise = |fd: &BorrowedFd<'_>| raised(*fd).map_err(err);
+    let wanted: Vec<OwnedFd> = fds.iter().map(raise).collect::<SysResult<_>>()?;
+    let kept: Vec<OwnedFd> = keep.iter().map(raise).collect::<SysResult<_>>()?;
+    close_all_except(&wanted.iter().chain(&kept).map(AsFd::as_fd).collect::<Vec<_>>())?;
+    for (target, fd) in (3..).zip(&wanted) {
+        place(fd.as_raw_fd(), target).map_err(err)?;
+    }
+    Ok(kept)
+}
+
 /// Makes `fds` the standard streams of a process that is about to execute a program.
 ///
 /// # Errors

@@ -1,6 +1,12 @@
 //! Arguments that are neither plain text nor a model's type: parsed here, once.
 
-use std::{ffi::OsStr, os::unix::ffi::OsStrExt as _, str::FromStr};
+use crate::failure::local_error;
+use std::{
+    ffi::OsStr,
+    os::unix::ffi::OsStrExt as _,
+    path::{Path, PathBuf},
+    str::FromStr,
+};
 use tine_model::{
     BoxName, BoxPath, BoxRef, Change, Error, ErrorCode, ProjectName, RawPath, Result, SnapshotName,
 };
@@ -82,7 +88,7 @@ pub enum Side {
         path: Vec<u8>,
     },
     /// A path of this machine.
-    Local(std::path::PathBuf),
+    Local(PathBuf),
 }
 
 impl Side {
@@ -119,6 +125,17 @@ fn local(text: &OsStr) -> Result<Side> {
 /// A path of a box.
 pub fn box_path(name: &BoxRef, path: &[u8]) -> BoxPath {
     BoxPath { name: name.clone(), path: RawPath::new(path) }
+}
+
+/// The path as the service needs it: absolute, and text.
+pub fn absolute(path: &Path) -> Result<String> {
+    let absolute = std::path::absolute(path).map_err(|e| local_error("finding", path, &e))?;
+    // `.` at the end would survive and show up in the engine's command line
+    let clean: PathBuf = absolute.components().collect();
+    clean
+        .into_os_string()
+        .into_string()
+        .map_err(|odd| Error::new(ErrorCode::InvalidPath, format!("{} is not UTF-8", odd.to_string_lossy())))
 }
 
 #[cfg(test)]
@@ -164,5 +181,12 @@ mod tests {
             Side::parse(odd).unwrap(),
             Side::Box { name: "web".parse().unwrap(), path: b"/\xff".to_vec() }
         );
+    }
+
+    #[test]
+    fn a_context_becomes_absolute_without_dots_at_the_end() {
+        assert_eq!(absolute(Path::new("/a/./b/.")).unwrap(), "/a/b");
+        let here = std::env::current_dir().unwrap();
+        assert_eq!(absolute(Path::new(".")).unwrap(), here.to_str().unwrap());
     }
 }

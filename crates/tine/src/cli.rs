@@ -3,8 +3,8 @@
 //! What each command takes stands beside what it does, in `commands`.
 
 use crate::commands::{
-    base, check, completion, cp, create, delete, detach, df, diff, doctor, exec, gc, info, init, lifecycle,
-    list, logs, ps, rename, shell, snapshot, update, version, volume,
+    base, check, completion, cp, create, delete, detach, df, diff, doctor, exec, fork, gc, image, info, init,
+    kernel, lifecycle, list, logs, ps, rename, shell, snapshot, update, version, volume,
 };
 use clap::{Arg, ArgMatches, Args, CommandFactory as _, Parser, Subcommand};
 use std::path::PathBuf;
@@ -111,6 +111,19 @@ pub enum Command {
     /// Templates that boxes are made from
     #[command(subcommand, after_help = "Example:\n  tine base install box-base\n  tine base list")]
     Base(base::Command),
+    /// Warmed machines that boxes are forked from
+    #[command(
+        subcommand,
+        after_help = "Example:\n  tine image bake python-numpy --base python --run 'python3 /srv/warm.py'\n  tine image list"
+    )]
+    Image(image::Command),
+    /// List images
+    Images(image::ListArgs),
+    /// Make running boxes that go on from an image, or from a running vm box
+    Fork(Box<fork::Args>),
+    /// Kernels that vm boxes boot
+    #[command(subcommand, after_help = "Example:\n  tine kernel install\n  tine kernel list")]
+    Kernel(kernel::Command),
     /// Data that outlives boxes
     #[command(
         subcommand,

@@ -1,91 +1,21 @@
 //! A service for tests: writes down what it is asked and answers with a small fixed world.
 
+mod machines;
+mod world;
+
+use machines::{forked, image, kernel, machine};
 use std::{
     io::{Read, Write},
     sync::{Mutex, PoisonError},
 };
 use tine_model::*;
+use world::{info, name, restored, snapshot, summary, time, version, volume, written};
 
 /// The fixed world.
 #[derive(Debug, Default)]
 pub struct Fake {
     asked: Mutex<Vec<String>>,
     empty: bool,
-}
-
-fn name<T: std::str::FromStr<Err = Error>>(text: &str) -> T {
-    text.parse().unwrap()
-}
-
-fn time() -> Timestamp {
-    Timestamp::from_second(1_767_268_800)
-}
-
-fn summary(of: &BoxRef, status: BoxStatus) -> BoxSummary {
-    BoxSummary {
-        name: of.clone(),
-        kind: BoxKind::Container,
-        status,
-        base: Some(name("box-base-v20260101120000")),
-        created_at: time(),
-        tags: vec!["team=a".parse().unwrap()],
-    }
-}
-
-fn info(of: &BoxRef) -> BoxInfo {
-    BoxInfo {
-        summary: summary(of, BoxStatus::Running),
-        id: "0123456789abcdef".repeat(2),
-        source: "base box-base".into(),
-        settings: BoxSettings { tags: vec!["team=a".parse().unwrap()], ..BoxSettings::default() },
-        address: Some([10, 88, 0, 2].into()),
-        snapshots: vec![name("v0"), name("v1")],
-        can_undo: true,
-        root_path: "/pool/boxes/default/web/root".into(),
-    }
-}
-
-fn snapshot(of: &SnapshotName) -> SnapshotInfo {
-    SnapshotInfo {
-        name: of.clone(),
-        size_bytes: Some(ByteSize::mib(1536)),
-        created_at: time(),
-        description: "before\x1b[2J the accident".into(),
-        missing_subvolumes: vec![],
-    }
-}
-
-fn version(text: &str) -> BaseVersionInfo {
-    let build = BuildProvenance {
-        builder: "mmdebstrap".into(),
-        parent_alias: None,
-        parent_version: None,
-        script: "#!/bin/sh\n\techo hi\n".into(),
-        script_sha256: Sha256Digest([0xab; 32]),
-    };
-    BaseVersionInfo {
-        name: name(text),
-        created_at: time(),
-        size_bytes: ByteSize::mib(300),
-        provenance: Provenance { kind: ProvenanceKind::Recipe, build: Some(build) },
-    }
-}
-
-fn written(alias: &BaseAlias, created: bool) -> WrittenBase {
-    WrittenBase { alias: alias.clone(), version: version("box-base"), created }
-}
-
-fn volume(of: &VolumeRef) -> VolumeInfo {
-    VolumeInfo {
-        volume: of.clone(),
-        size_bytes: ByteSize(12),
-        created_at: time(),
-        attached_to: vec![name("web"), name("api")],
-    }
-}
-
-fn restored(snapshot: Option<SnapshotName>, kept_as: Option<SnapshotName>) -> RestoreReport {
-    RestoreReport { restored: snapshot, kept_as, restarted: true, untouched_volumes: vec!["data".into()] }
 }
 
 impl Fake {
@@ -147,6 +77,7 @@ impl Service for Fake {
             used_bytes: ByteSize::gib(2),
             free_bytes: ByteSize::gib(18),
             boxes: self.some(vec![web]),
+            stored: self.some(machines::stored()),
         })
     }
     fn gc(&self, dry_run: bool, _: &dyn Reporter) -> Result<GcReport> {
@@ -220,7 +151,7 @@ impl Service for Fake {
     }
     fn box_info(&self, of: &BoxRef) -> Result<BoxInfo> {
         self.note(of.to_string());
-        Ok(info(of))
+        Ok(if of.name.as_str() == "machine" { machine(of) } else { info(of) })
     }
     fn start_box(&self, of: &BoxRef) -> Result<BoxInfo> {
         self.note(of.to_string());
@@ -312,7 +243,8 @@ impl Service for Fake {
         _: &dyn Reporter,
     ) -> Result<SnapshotInfo> {
         self.note(request);
-        Ok(snapshot(&request.name.clone().unwrap_or_else(|| name("v2"))))
+        let taken = snapshot(&request.name.clone().unwrap_or_else(|| name("v2")));
+        Ok(SnapshotInfo { live: request.live, pause_us: request.live.then_some(3_100), ..taken })
     }
     fn list_snapshots(&self, _: &BoxRef, _: &dyn Reporter) -> Result<Vec<SnapshotInfo>> {
         Ok(self.some(vec![snapshot(&name("v0")), snapshot(&name("good"))]))
@@ -366,6 +298,51 @@ impl Service for Fake {
             previous: None,
             diff: modified.then(|| "--- a/etc/motd\n+++ b/etc/motd\n@@ -1 +1 @@\n-a\n+b\n".into()),
         })
+    }
+
+    fn bake_image(&self, request: &BakeImage, _: &dyn Reporter) -> Result<ImageInfo> {
+        self.note(request);
+        Ok(image(&request.tag))
+    }
+    fn list_images(&self, _: &dyn Reporter) -> Result<Vec<ImageInfo>> {
+        let days = |n: i64| Timestamp::from_second(Timestamp::now().as_second() - n * 86_400);
+        let old = ImageInfo { created_at: days(3), ..image(&name("python-numpy")) };
+        let new = ImageInfo { created_at: days(0), has_rootfs: false, ..image(&name("Web_1.0")) };
+        Ok(self.some(vec![new, old]))
+    }
+    fn image_info(&self, tag: &ImageTag) -> Result<ImageInfo> {
+        Ok(image(tag))
+    }
+    fn delete_image(&self, tag: &ImageTag, dry_run: bool) -> Result<ImageInfo> {
+        self.note((tag.as_str(), dry_run));
+        match tag.as_str() {
+            "gone" => Err(Error::new(ErrorCode::NotFound, "there is no image gone").hint("tine image list")),
+            "stuck" if !dry_run => Err(Error::new(ErrorCode::Busy, "image stuck is being forked")),
+            _ => Ok(image(tag)),
+        }
+    }
+    fn rename_image(&self, tag: &ImageTag, new_tag: &ImageTag) -> Result<ImageInfo> {
+        self.note(tag.as_str());
+        Ok(image(new_tag))
+    }
+    fn fork(
+        &self,
+        request: &ForkRequest,
+        on_ready: &(dyn Fn(&ForkedBox) + Sync),
+        _: &dyn Reporter,
+    ) -> Result<ForkReport> {
+        self.note(request);
+        forked(request, on_ready)
+    }
+    fn list_kernels(&self, _: &dyn Reporter) -> Result<Vec<KernelInfo>> {
+        Ok(self.some(vec![kernel("6.1.0-2-cloud-amd64", true), kernel("6.1.0-1-cloud-amd64", false)]))
+    }
+    fn install_kernel(&self, _: &dyn Reporter) -> Result<KernelInfo> {
+        Ok(kernel("6.1.0-2-cloud-amd64", true))
+    }
+    fn import_kernel(&self, request: &ImportKernel, _: &dyn Reporter) -> Result<KernelInfo> {
+        self.note(request);
+        Ok(kernel(request.name.as_ref().map_or("6.1.0-1-cloud-amd64", |n| n.as_str()), true))
     }
 
     fn create_volume(&self, of: &VolumeRef) -> Result<VolumeInfo> {

@@ -9,6 +9,7 @@ mod cli;
 mod commands;
 mod confirm;
 mod failure;
+mod figures;
 mod interrupt;
 mod outfile;
 mod output;

@@ -9,7 +9,10 @@ use crate::{
     screen, table,
 };
 use serde::Serialize;
-use std::io::{self, IsTerminal as _, Write};
+use std::{
+    io::{self, IsTerminal as _, Write},
+    sync::{Mutex, PoisonError},
+};
 use tine_model::{Error, ErrorCode};
 
 /// In which form data is printed.
@@ -36,7 +39,7 @@ pub struct Manner {
 
 /// Both output streams and how to use them.
 pub struct Output {
-    stdout: Box<dyn Write>,
+    stdout: Box<dyn Write + Send>,
     stderr: Box<dyn Write>,
     form: Form,
     quiet: bool,
@@ -54,7 +57,7 @@ impl Output {
     }
 
     /// Any two streams, neither of them a terminal.
-    pub fn to(stdout: Box<dyn Write>, stderr: Box<dyn Write>, manner: Manner) -> Self {
+    pub fn to(stdout: Box<dyn Write + Send>, stderr: Box<dyn Write>, manner: Manner) -> Self {
         let form = match (manner.json, manner.quiet) {
             (true, _) => Form::Json,
             (false, true) => Form::Names,
@@ -160,6 +163,11 @@ impl Output {
         stream.conclude(result)
     }
 
+    /// A way to print from any thread, for work that tells its results one by one.
+    pub fn at_once(&mut self) -> AtOnce<'_> {
+        AtOnce { form: self.form, stream: Mutex::new((&mut *self.stdout, Ok(()))) }
+    }
+
     /// Refuses to write binary data to a terminal.
     pub fn refuse_terminal(&self, what: &str) -> Outcome<()> {
         match self.stdout_is_terminal {
@@ -185,6 +193,23 @@ impl Output {
         Ok(self.stdout.flush()?)
     }
 
+    /// A failure of one part of the work, on stderr; a document tells it itself.
+    pub fn complain(&mut self, text: &str) {
+        self.tell("error", text);
+    }
+
+    /// The command that mends it, on stderr; a document tells it itself.
+    pub fn advise(&mut self, command: &str) {
+        self.tell("hint", command);
+    }
+
+    fn tell(&mut self, what: &str, text: &str) {
+        if self.form != Form::Json {
+            // nobody is left to tell when stderr is gone
+            let _ = writeln!(self.stderr, "{what}: {}", screen::line(text));
+        }
+    }
+
     /// Prints an error: text on stderr, or the document on stdout so that whoever reads it sees it.
     pub fn error(&mut self, error: &Error) -> Result<(), Failure> {
         if self.form == Form::Json {
@@ -195,6 +220,34 @@ impl Output {
             Some(hint) => Ok(writeln!(self.stderr, "hint: {}", screen::line(hint))?),
             None => Ok(()),
         }
+    }
+}
+
+/// Prints results as they come: each leaves the process before the call returns. Nothing where one document is
+/// asked for, which is printed at the end.
+pub struct AtOnce<'a> {
+    form: Form,
+    stream: Mutex<(&'a mut (dyn Write + Send), io::Result<()>)>,
+}
+
+impl AtOnce<'_> {
+    /// One result: its name, or for people a line about it. Nothing once printing has failed.
+    pub fn item(&self, name: &str, line: &str) {
+        let text = match self.form {
+            Form::Json => return,
+            Form::Names => name,
+            Form::Text => line,
+        };
+        let mut guard = self.stream.lock().unwrap_or_else(PoisonError::into_inner);
+        let (stream, result) = &mut *guard;
+        if result.is_ok() {
+            *result = writeln!(stream, "{}", screen::line(text)).and_then(|()| stream.flush());
+        }
+    }
+
+    /// Whether all of it was printed.
+    pub fn conclude(self) -> Outcome<()> {
+        Ok(self.stream.into_inner().unwrap_or_else(PoisonError::into_inner).1?)
     }
 }
 

@@ -73,6 +73,15 @@ impl Progress {
         }
     }
 
+    /// Runs `print`, which writes to the terminal, while no bar is drawn there.
+    pub fn aside(&self, print: impl FnOnce()) {
+        let step = self.step();
+        match &step.bar {
+            Some(bar) => bar.suspend(print),
+            None => print(),
+        }
+    }
+
     fn step(&self) -> MutexGuard<'_, Step> {
         // a panic elsewhere must not take progress with it
         self.step.lock().unwrap_or_else(PoisonError::into_inner)

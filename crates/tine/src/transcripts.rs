@@ -1,5 +1,7 @@
 //! Golden transcripts: command lines against the fake service, with everything they ask and say.
 
+mod machines;
+
 use crate::{
     app,
     cli::{self, Cli, Command},
@@ -147,7 +149,6 @@ fn what_is_asked() {
             "tine create team:web --fork other:web --no-start --rm",
             "tine create old --from web/v0",
             "tine create api -b box-base@box-base-v20260101120000 -d data=/srv/data:ro -e K=V=W -t k=v --cpu 1.5 --memory 512MiB --disk 1GiB --pids 100 --net none --publish 127.0.0.1:8080:80 --publish 53:53/udp --host-port 5432",
-            "tine create vm --vm",
             "tine update web --cpu none --memory 1GiB --pids 7 -e A=1 --unset-env B --tag k=v --untag old -d data=/srv --detach /old --net host",
             "tine update web",
             "tine start web",
@@ -162,7 +163,6 @@ fn what_is_asked() {
             "tine base build made -f /x/Dockerfile --engine podman /x/.",
             "tine snapshot create web",
             "tine snapshot create web first --name second -m 'one line'",
-            "tine snapshot create web --live",
             "tine snapshot restore web v0 --keep-as broken",
             "tine snapshot undo web",
             "tine snapshot rename web v0 good",

@@ -75,6 +75,63 @@ fn bad_names_are_refused_before_anything_is_touched() {
 }
 
 #[test]
+fn bad_tags_of_images_are_refused_before_anything_is_touched() {
+    let long = "a".repeat(65);
+    for bad in ["", &long, ".hidden", "-", "a/b", "../x", "web\n", "ünï", "a b", "a:b"] {
+        for line in [
+            &["image", "bake", "--base=box-base", "--", bad][..],
+            &["image", "show", "--", bad],
+            &["image", "rename", "good", "--", bad],
+            &["image", "delete", "--yes", "good", "--", bad],
+            &["fork", "--", bad],
+            &["fork", &format!("--tag={bad}")],
+            &["create", "web", &format!("--image={bad}")],
+            &["kernel", "import", "--vmlinuz=a", "--modules=b", &format!("--name={bad}")],
+        ] {
+            let line = [&["--root", "/nonexistent/pool", "--json"], line].concat();
+            let (code, out, _) = run(&line);
+            assert_eq!((code, code_in(&out).as_str()), (2, "invalid_name"), "{line:?}");
+        }
+    }
+    let prefix = ["--json", "fork", "x", "--prefix", &"a".repeat(57)];
+    assert_eq!((run(&prefix).0, code_in(&run(&prefix).1).as_str()), (2, "invalid_name"));
+}
+
+#[test]
+fn a_fork_is_of_one_source_and_of_a_number_that_can_be_made() {
+    for line in [
+        &["fork"][..],
+        &["fork", "x", "--tag", "y"],
+        &["fork", "x", "--box", "web"],
+        &["fork", "--tag", "x", "--box", "web"],
+        &["fork", "--box", "web", "--cold"],
+        &["fork", "x", "-n", "0"],
+        &["fork", "x", "-n", "10001"],
+        &["fork", "x", "-n", "-1"],
+        &["fork", "x", "--net", "bridge"],
+        &["image", "bake", "x"],
+        &["image", "bake", "x", "--base", "a", "--box", "b"],
+        &["image", "bake", "x", "--base", "a", "--cpus", "0"],
+        &["image", "bake", "x", "--base", "a", "--timeout", "0"],
+        &["image", "delete", "--yes"],
+        &["create", "web", "--vm", "--cpus", "65"],
+        &["create", "web", "--vm", "--accel", "xen"],
+        &["create", "web", "--cold"],
+        &["create", "web", "--image", "x", "--base", "y"],
+        &["kernel", "import", "--vmlinuz", "x"],
+    ] {
+        let line = [&["--root", "/nonexistent/pool", "--json"], line].concat();
+        let (code, out, err) = run(&line);
+        assert_eq!((code, code_in(&out).as_str(), err.as_str()), (2, "usage", ""), "{line:?}");
+    }
+    let (_, _, err) = run(&["fork"]);
+    assert_eq!(
+        err,
+        "error: the following required arguments were not provided: <TAG|--tag <TAG>|--box <BOX>>\nhint: tine fork --help\n"
+    );
+}
+
+#[test]
 fn a_server_is_not_supported_yet_whoever_names_it() {
     let (code, out, _) = run(&["--json", "--host", "http://x", "list"]);
     assert_eq!((code, code_in(&out).as_str()), (1, "unsupported"));

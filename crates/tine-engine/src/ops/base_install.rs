@@ -1,22 +1,19 @@
 //! `base install` and `base update`: one of the maintained definitions becomes a new version.
 
-use super::{base_import, create, delete, exec, start};
+use super::{base_import, create, delete, start};
 use crate::{
     LocalEngine,
     recipes::{self, Builder, Recipe},
+    script::Script,
     tool,
 };
-use rustix::pipe::{PipeFlags, pipe_with};
-use std::{fs::File, io::Read, os::fd::OwnedFd, process::Command, sync::mpsc};
+use std::{fs::File, process::Command};
 use tine_model::{
-    BaseAlias, BaseRef, BaseVersion, BaseVersionInfo, BoxRef, BoxSettings, BoxSource, BuildProvenance,
-    CreateBox, Error, ErrorCode, ExecEvent, ExecOutcome, ExecRequest, ExecStreams, InstallBase, ProjectName,
-    Provenance, ProvenanceKind, Reporter, Result, WrittenBase,
+    BaseAlias, BaseRef, BaseVersion, BaseVersionInfo, BoxKind, BoxRef, BoxSettings, BoxSource,
+    BuildProvenance, CreateBox, Error, InstallBase, ProjectName, Provenance, ProvenanceKind, Reporter,
+    Result, WrittenBase,
 };
 use tine_store::Pool;
-
-/// SIGTERM, for a script that is to stop.
-const TERMINATE: i32 = 15;
 
 pub fn run(engine: &LocalEngine, request: &InstallBase, reporter: &dyn Reporter) -> Result<WrittenBase> {
     let recipe = recipes::find(&request.name)?;
@@ -111,6 +108,8 @@ impl<'e> Workbench<'e> {
             source: BoxSource::Base(BaseRef::Name(parent.clone())),
             // removed by gc should this process be killed
             settings: BoxSettings { remove_on_stop: true, ..Default::default() },
+            vm: false,
+            cold: false,
             start: true,
         };
         create::run(engine, &request, reporter)?;
@@ -118,64 +117,23 @@ impl<'e> Workbench<'e> {
     }
 
     fn run_script(&self, script: &str, reporter: &dyn Reporter) -> Result<()> {
-        let request = ExecRequest {
-            argv: vec!["/bin/sh".into(), "-c".into(), script.to_owned()],
-            env: vec![],
-            user: None,
-            working_dir: Some("/".into()),
-            tty: None,
-            background: false,
+        let pool = self.engine.pool()?;
+        let run_dir = pool.box_run_path(&self.name);
+        // a build may take long; what needs the pool alone must not wait for it
+        drop(pool);
+        let script = Script {
+            run_dir: &run_dir,
+            kind: BoxKind::Container,
+            env: &[],
+            text: script,
             timeout_seconds: None,
         };
-        let pipe = || {
-            pipe_with(PipeFlags::CLOEXEC)
-                .map_err(|e| Error::new(ErrorCode::Internal, format!("make a pipe: {e}")))
-        };
-        let ((out, stdout), (err, stderr)) = (pipe()?, pipe()?);
-        let (events_in, events) = mpsc::channel();
-        let streams = ExecStreams { stdin: None, stdout, stderr, events };
-        let outcome = std::thread::scope(|scope| {
-            scope.spawn(|| report_lines(out, reporter));
-            scope.spawn(|| report_lines(err, reporter));
-            let program = scope.spawn(|| exec::run(self.engine, &self.name, &request, streams));
-            while !program.is_finished() {
-                if reporter.is_cancelled() {
-                    let _ = events_in.send(ExecEvent::Signal(TERMINATE));
-                }
-                std::thread::sleep(std::time::Duration::from_millis(50));
-            }
-            program
-                .join()
-                .unwrap_or_else(|_| Err(Error::new(ErrorCode::Internal, "the script's thread died")))
-        })?;
-        match outcome {
-            _ if reporter.is_cancelled() => Err(crate::cancelled("build the base")),
-            ExecOutcome::Exited { code: 0 } => Ok(()),
-            ExecOutcome::Exited { code } => {
-                Err(Error::new(ErrorCode::ToolFailed, format!("the script failed with exit code {code}")))
-            }
-            ExecOutcome::Started { .. } => {
-                Err(Error::new(ErrorCode::Internal, "the script ran in the background"))
-            }
-        }
+        script.succeed("build the base", reporter)
     }
 }
 
 impl Drop for Workbench<'_> {
     fn drop(&mut self) {
         let _ = delete::run(self.engine, &self.name, false);
-    }
-}
-
-fn report_lines(pipe: OwnedFd, reporter: &dyn Reporter) {
-    let mut pipe = std::io::BufReader::new(File::from(pipe));
-    let mut line = Vec::new();
-    loop {
-        line.clear();
-        let limited = &mut std::io::Read::by_ref(&mut pipe).take(4096);
-        match std::io::BufRead::read_until(limited, b'\n', &mut line) {
-            Ok(0) | Err(_) => return,
-            Ok(_) => reporter.output(String::from_utf8_lossy(&line).trim_end()),
-        }
     }
 }

@@ -1,9 +1,9 @@
 //! `cp`: files out of a box as a tar, and a tar into a box. The host's side of the paths is the caller's.
 //!
 //! Works on the root as it lies in the pool, so a stopped box does as well; what is mounted over a container box is
-//! looked up where it is mounted from.
+//! looked up where it is mounted from. The files of a vm box are asked of its guest.
 
-use super::tree;
+use super::{start, status, tree};
 use crate::LocalEngine;
 use std::{
     io::{Read, Write},
@@ -11,7 +11,8 @@ use std::{
     path::{Path, PathBuf},
 };
 use tine_archive::{ArchiveError, Limits, Policy};
-use tine_model::{BoxPath, Error, ErrorCode, PathKind, Reporter, Result, VolumeRef};
+use tine_machine::vm;
+use tine_model::{BoxKind, BoxPath, BoxStatus, Error, ErrorCode, PathKind, Reporter, Result, VolumeRef};
 use tine_store::Pool;
 use tine_sys::{
     SysError,
@@ -24,6 +25,9 @@ const MAX_MEMBERS: u64 = 5_000_000;
 /// What lies at a path of a box, a link at its end followed.
 pub fn stat(engine: &LocalEngine, path: &BoxPath) -> Result<PathKind> {
     let pool = engine.pool()?;
+    if let Some(run_dir) = guest(engine, &pool, path)? {
+        return vm::stat_path(&run_dir, &path.path).map_err(|e| in_guest(path, e));
+    }
     let place = find(&pool, path, LastLink::Follow)?;
     match place.tree.follow(&place.path) {
         Ok(node) if node.meta().kind == Kind::Dir => Ok(PathKind::Directory),
@@ -36,6 +40,10 @@ pub fn stat(engine: &LocalEngine, path: &BoxPath) -> Result<PathKind> {
 /// Writes what lies at a path as a tar; a link at its end is copied as a link.
 pub fn out(engine: &LocalEngine, path: &BoxPath, out: &mut dyn Write, reporter: &dyn Reporter) -> Result<()> {
     let pool = engine.pool()?;
+    if let Some(run_dir) = guest(engine, &pool, path)? {
+        reporter.step(&format!("copying {}:{}", path.name, path.path), None);
+        return vm::copy_out(&run_dir, &path.path, out).map_err(|e| in_guest(path, e));
+    }
     let place = find(&pool, path, LastLink::Keep)?;
     node_at(&place, path)?;
     let name = path.path.as_path().file_name();
@@ -52,6 +60,10 @@ pub fn into(
     reporter: &dyn Reporter,
 ) -> Result<()> {
     let pool = engine.pool()?;
+    if let Some(run_dir) = guest(engine, &pool, path)? {
+        reporter.step(&format!("copying into {}:{}", path.name, path.path), None);
+        return vm::copy_in(&run_dir, &path.path, tar).map_err(|e| in_guest(path, e));
+    }
     // held, so that no restore exchanges the root meanwhile
     let _locked = engine.lock(&pool, &path.name)?;
     let place = find(&pool, path, LastLink::Follow)?;
@@ -66,6 +78,25 @@ pub fn into(
     let limits = Limits { members: MAX_MEMBERS, bytes: pool.space()?.available };
     tine_archive::extract(tar, &tree(folder), &limits, &Policy::copy(), reporter)?;
     Ok(pool.commit()?)
+}
+
+/// The run directory of a vm box, whose files only its guest knows; a stopped one is started. None for a container box.
+fn guest(engine: &LocalEngine, pool: &Pool, path: &BoxPath) -> Result<Option<PathBuf>> {
+    let name = &path.name;
+    if pool.box_meta(name)?.kind != BoxKind::Vm {
+        return Ok(None);
+    }
+    if status(pool, name)? == BoxStatus::Stopped {
+        let locked = engine.lock(pool, name)?;
+        if status(pool, name)? == BoxStatus::Stopped {
+            start::start(engine, pool, &locked)?;
+        }
+    }
+    Ok(Some(pool.box_run_path(name)))
+}
+
+fn in_guest(path: &BoxPath, error: tine_machine::MachineError) -> Error {
+    super::for_box(&path.name)(error.into())
 }
 
 /// A path of a box: the tree it is in and where in that tree.

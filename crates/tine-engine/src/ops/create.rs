@@ -1,15 +1,30 @@
 //! `create`: a new box, and unless told otherwise a running one.
 
-use super::{info, start};
-use crate::LocalEngine;
-use tine_model::{BoxInfo, BoxSettings, CreateBox, Error, ErrorCode, NetworkMode, Reporter, Result};
+use super::{child, info, quiesced, start};
+use crate::{LocalEngine, machine};
+use tine_model::{
+    BoxInfo, BoxKind, BoxSettings, BoxSource, Contract, CreateBox, Error, ErrorCode, ImageTag, NetworkMode,
+    Reporter, Result, Silent,
+};
+use tine_store::Pool;
 
 /// Makes the box durable first; if it then does not start, it is deleted again: a failed command leaves nothing.
 pub fn run(engine: &LocalEngine, request: &CreateBox, reporter: &dyn Reporter) -> Result<BoxInfo> {
     check_settings(&request.settings)?;
     let pool = engine.pool()?;
     reporter.step(&format!("creating {}", request.name), None);
-    pool.create_box(&request.name, &request.source, &request.settings)?;
+    let kind = if request.vm { BoxKind::Vm } else { pool.kind_of_source(&request.source)? };
+    match (kind, &request.source) {
+        (BoxKind::Vm, BoxSource::Image(tag)) if request.start && !request.cold => {
+            go_on(engine, &pool, request, tag)?;
+            return info::run(&pool, &request.name);
+        }
+        (BoxKind::Vm, _) => create_machine(&pool, request)?,
+        (BoxKind::Container, _) => {
+            refuse_machine_settings(&request.settings)?;
+            pool.create_box(&request.name, &request.source, &request.settings)?;
+        }
+    }
     if request.start {
         let locked = engine.lock(&pool, &request.name)?;
         if let Err(error) = start::start(engine, &pool, &locked) {
@@ -19,6 +34,63 @@ pub fn run(engine: &LocalEngine, request: &CreateBox, reporter: &dyn Reporter) -
         }
     }
     info::run(&pool, &request.name)
+}
+
+/// A box with a disk, which boots it when it is started.
+fn create_machine(pool: &Pool, request: &CreateBox) -> Result<()> {
+    let settings = machine::complete(&request.settings)?;
+    let kernel = pool.default_kernel(&Silent)?;
+    let (name, source) = (&request.name, &request.source);
+    let create = || Ok(pool.create_vm_box(name, source, &settings, Some(kernel.name.clone()))?);
+    match source {
+        BoxSource::Box(source) => quiesced(pool, source, &Silent, create)?,
+        _ => create()?,
+    };
+    Ok(())
+}
+
+/// A box that goes on from an image's instant.
+fn go_on(engine: &LocalEngine, pool: &Pool, request: &CreateBox, tag: &ImageTag) -> Result<()> {
+    pool.check_box_name(&request.name)?;
+    let image = pool.open_image(tag)?;
+    let state = child::verified(engine, &image.state, &format!("image {tag}"))
+        .map_err(|error| error.hint(format!("tine create {} --image {tag} --cold", request.name)))?;
+    let contract = &image.meta.saved.contract;
+    refuse_other_hardware(&request.settings, contract, tag)?;
+    let settings = child::settings_of(contract, &request.settings);
+    let origin = image.root_origin()?;
+    let from = machine::From::State { files: state, contract };
+    child::make(engine, pool, &origin, &settings, &from, &request.name)?.publish()?;
+    Ok(())
+}
+
+/// What a machine has is part of its state.
+fn refuse_other_hardware(settings: &BoxSettings, contract: &Contract, tag: &ImageTag) -> Result<()> {
+    let memory = settings.limits.memory_bytes.filter(|m| *m != contract.memory_bytes);
+    let cpus = settings.cpus.filter(|n| *n != contract.cpus);
+    let accel = settings.accel.filter(|a| *a != contract.accel);
+    let wanted = memory
+        .map(|m| format!("{m} of memory, not {}", contract.memory_bytes))
+        .or(cpus.map(|n| format!("{n} processors, not {}", contract.cpus)))
+        .or(accel.map(|a| format!("{a}, not {}", contract.accel)));
+    match wanted {
+        None => Ok(()),
+        Some(wanted) => {
+            let message = format!("a machine that goes on from image {tag} cannot have {wanted}");
+            Err(Error::new(ErrorCode::Incompatible, message).hint("add --cold to boot its disk instead"))
+        }
+    }
+}
+
+fn refuse_machine_settings(settings: &BoxSettings) -> Result<()> {
+    let flag = settings.cpus.map(|_| "--cpus").or(settings.accel.map(|_| "--accel"));
+    match flag {
+        None => Ok(()),
+        Some(flag) => {
+            let message = format!("{flag} is for boxes of kind vm");
+            Err(Error::new(ErrorCode::Usage, message).hint("add --vm"))
+        }
+    }
 }
 
 /// Refuses settings that contradict each other before anything is made.

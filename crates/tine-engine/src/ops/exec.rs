@@ -26,6 +26,6 @@ pub fn run(
     let run_dir = pool.box_run_path(name);
     // a program may run for days; what needs the pool alone must not wait for it
     drop(pool);
-    let context = ExecContext { run_dir: &run_dir, env: &meta.settings.env };
+    let context = ExecContext { run_dir: &run_dir, env: &meta.settings.env, kind: meta.kind };
     tine_machine::exec(context, request, streams).map_err(|error| for_box(name)(error.into()))
 }

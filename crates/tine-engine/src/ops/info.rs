@@ -23,7 +23,10 @@ pub fn run(pool: &Pool, name: &BoxRef) -> Result<BoxInfo> {
     let (id, source, settings) = (meta.id.clone(), meta.source.clone(), meta.settings.clone());
     let summary = summary(pool, BoxRecord { name: name.clone(), meta })?;
     let run_dir = pool.box_run_path(name);
-    let address = if summary.status == BoxStatus::Stopped { None } else { tine_machine::address(&run_dir)? };
+    let stopped = summary.status == BoxStatus::Stopped;
+    let address = if stopped { None } else { tine_machine::address(&run_dir)? };
+    let accel = if stopped { None } else { tine_machine::accel(&run_dir)? };
+    let last_end = if stopped { tine_machine::last_end(&run_dir)? } else { None };
     Ok(BoxInfo {
         summary,
         id,
@@ -33,6 +36,8 @@ pub fn run(pool: &Pool, name: &BoxRef) -> Result<BoxInfo> {
         snapshots: pool.list_snapshots(name)?.into_iter().map(|s| s.name).collect(),
         can_undo: pool.can_undo(name)?,
         root_path: pool.box_root_path(name).display().to_string(),
+        accel,
+        last_end,
     })
 }
 

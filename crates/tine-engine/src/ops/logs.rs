@@ -8,10 +8,11 @@ use std::{
     path::{Path, PathBuf},
     time::Duration,
 };
-use tine_model::{BoxRef, BoxStatus, LogsRequest, Reporter, Result};
+use tine_model::{BoxKind, BoxRef, BoxStatus, Error, ErrorCode, LogsRequest, Reporter, Result};
 
-/// The monitor keeps two files of at most 10 MiB.
+/// The monitor keeps two files of at most 10 MiB, of programs and, in a vm box, of the kernel's console.
 const FILES: [&str; 2] = ["log.1", "log"];
+const CONSOLE_FILES: [&str; 2] = ["console.1", "console"];
 /// How often a followed log is looked at.
 const PERIOD: Duration = Duration::from_millis(50);
 
@@ -23,22 +24,33 @@ pub fn run(
     reporter: &dyn Reporter,
 ) -> Result<()> {
     let pool = engine.pool()?;
-    pool.box_meta(name)?;
+    let files = files(&pool.box_meta(name)?.kind, request, name)?;
     let run_dir = pool.box_run_path(name);
     let folder = run_dir.parent().map_or_else(|| run_dir.clone(), PathBuf::from);
-    let (text, end) = read_all(&folder)?;
+    let (text, end) = read_all(&folder, files)?;
     write(out, last_lines(&text, request.tail))?;
     if !request.follow {
         return Ok(());
     }
     let running = || status(&pool, name).is_ok_and(|s| s != BoxStatus::Stopped);
-    follow(&folder.join("log"), end, out, &|| !reporter.is_cancelled() && running())
+    follow(&folder.join(files[1]), end, out, &|| !reporter.is_cancelled() && running())
+}
+
+fn files(kind: &BoxKind, request: &LogsRequest, name: &BoxRef) -> Result<[&'static str; 2]> {
+    match (request.console, kind) {
+        (false, _) => Ok(FILES),
+        (true, BoxKind::Vm) => Ok(CONSOLE_FILES),
+        (true, BoxKind::Container) => {
+            let message = format!("box {name} is a container and has no console");
+            Err(Error::new(ErrorCode::WrongState, message).hint(format!("tine logs {name}")))
+        }
+    }
 }
 
 /// Everything there is, and how long the newer file was.
-fn read_all(folder: &Path) -> Result<(Vec<u8>, u64)> {
+fn read_all(folder: &Path, files: [&str; 2]) -> Result<(Vec<u8>, u64)> {
     let (mut text, mut end) = (Vec::new(), 0);
-    for name in FILES {
+    for name in files {
         let path = folder.join(name);
         match File::open(&path).and_then(|mut file| file.read_to_end(&mut text)) {
             Ok(length) => end = length as u64,

@@ -5,16 +5,22 @@ mod base_export;
 mod base_import;
 mod base_install;
 mod base_save;
+mod capture;
 mod check;
+mod child;
 mod copy;
 mod create;
 mod delete;
 mod detach;
 mod diff;
 mod exec;
+mod fork;
 mod gc;
+mod image;
+mod image_bake;
 mod info;
 mod init;
+mod kernel;
 mod logs;
 mod pause;
 mod rename;
@@ -26,13 +32,38 @@ mod stop;
 mod update;
 
 use std::os::fd::OwnedFd;
-use tine_model::{BoxRef, BoxStatus, Error, ErrorCode, Result};
+use tine_model::{BoxKind, BoxRef, BoxStatus, Error, ErrorCode, Reporter, Result};
 use tine_store::{LockedBox, Pool};
 use tine_sys::tree::Tree;
 
 /// What a box is doing.
 pub(crate) fn status(pool: &Pool, name: &BoxRef) -> Result<BoxStatus> {
     Ok(tine_machine::status(&pool.box_run_path(name))?)
+}
+
+/// Does something with the disk of a vm box while its guest writes nothing to it; with any other box at once. A guest
+/// that does not come to rest is taken as after a power cut, and the user is told.
+fn quiesced<T>(
+    pool: &Pool,
+    name: &BoxRef,
+    reporter: &dyn Reporter,
+    work: impl FnOnce() -> Result<T>,
+) -> Result<T> {
+    let run_dir = pool.box_run_path(name);
+    if pool.box_meta(name)?.kind != BoxKind::Vm || status(pool, name)? != BoxStatus::Running {
+        return work();
+    }
+    match tine_machine::quiesce(&run_dir) {
+        Ok(()) => {
+            let done = work();
+            let thawed = tine_machine::thaw(&run_dir).map_err(|error| for_box(name)(error.into()));
+            done.and_then(|done| thawed.map(|()| done))
+        }
+        Err(error) => {
+            reporter.note(&format!("the disk of {name} is taken as after a power cut: {error}"));
+            work()
+        }
+    }
 }
 
 /// Refuses a box that has processes.

@@ -2,19 +2,21 @@
 
 use super::{
     base_build, base_export, base_import, base_install, base_save, check, copy, create, delete, detach, diff,
-    exec, gc, info, init, logs, pause, rename, snapshot_create, snapshot_restore, start, status, stop,
-    update,
+    exec, fork, gc, image, image_bake, info, init, kernel, logs, pause, rename, snapshot_create,
+    snapshot_restore, start, status, stop, update,
 };
 use crate::{LocalEngine, doctor};
 use std::io::{Read, Write};
 use tine_model::{
-    BaseAlias, BaseInfo, BaseRef, BaseSummary, BoxInfo, BoxName, BoxPath, BoxRef, BoxStatus, BoxSummary,
-    BuildBase, CheckReport, CheckRequest, CreateBox, CreateSnapshot, DeleteBase, DeleteBaseReport,
-    DeleteBoxReport, DetachReport, DiffFile, DiffFileRequest, DiffStatus, DiffStatusRequest, DiskUsage,
-    DoctorReport, Error, ErrorCode, ExecOutcome, ExecRequest, ExecStreams, GcReport, ImportBase, InitRequest,
-    InstallBase, ListBoxes, LogsRequest, PathKind, PoolInfo, ProcessInfo, ProjectName, PruneReport,
-    PruneSnapshots, Reporter, RestoreReport, RestoreSnapshot, Result, SaveBase, Service, Sha256Digest,
-    SnapshotInfo, SnapshotName, StopBox, UpdateBox, UpdateReport, VolumeInfo, VolumeRef, WrittenBase,
+    BakeImage, BaseAlias, BaseInfo, BaseRef, BaseSummary, BoxInfo, BoxKind, BoxName, BoxPath, BoxRef,
+    BoxStatus, BoxSummary, BuildBase, CheckReport, CheckRequest, CreateBox, CreateSnapshot, DeleteBase,
+    DeleteBaseReport, DeleteBoxReport, DetachReport, DiffFile, DiffFileRequest, DiffStatus,
+    DiffStatusRequest, DiskUsage, DoctorReport, Error, ErrorCode, ExecOutcome, ExecRequest, ExecStreams,
+    ForkReport, ForkRequest, ForkedBox, GcReport, ImageInfo, ImageTag, ImportBase, ImportKernel, InitRequest,
+    InstallBase, KernelInfo, ListBoxes, LogsRequest, PathKind, PoolInfo, ProcessInfo, ProjectName,
+    PruneReport, PruneSnapshots, Reporter, RestoreReport, RestoreSnapshot, Result, SaveBase, Service,
+    Sha256Digest, SnapshotInfo, SnapshotName, StopBox, UpdateBox, UpdateReport, VolumeInfo, VolumeRef,
+    WrittenBase,
 };
 
 impl Service for LocalEngine {
@@ -107,7 +109,11 @@ impl Service for LocalEngine {
             let message = format!("box {name} is stopped and has no processes");
             return Err(Error::new(ErrorCode::WrongState, message).hint(format!("tine start {name}")));
         }
-        tine_machine::processes(&meta.id).map_err(|e| super::for_box(name)(e.into()))
+        let found = match meta.kind {
+            BoxKind::Container => tine_machine::processes(&meta.id),
+            BoxKind::Vm => tine_machine::vm::processes(&pool.box_run_path(name)),
+        };
+        found.map_err(|e| super::for_box(name)(e.into()))
     }
     fn logs(
         &self,
@@ -182,6 +188,39 @@ impl Service for LocalEngine {
     }
     fn diff_file(&self, name: &BoxRef, request: &DiffFileRequest) -> Result<DiffFile> {
         diff::file(self, name, request)
+    }
+
+    fn bake_image(&self, request: &BakeImage, reporter: &dyn Reporter) -> Result<ImageInfo> {
+        image_bake::run(self, request, reporter)
+    }
+    fn list_images(&self, reporter: &dyn Reporter) -> Result<Vec<ImageInfo>> {
+        image::list(self, reporter)
+    }
+    fn image_info(&self, tag: &ImageTag) -> Result<ImageInfo> {
+        image::show(self, tag)
+    }
+    fn delete_image(&self, tag: &ImageTag, dry_run: bool) -> Result<ImageInfo> {
+        image::delete(self, tag, dry_run)
+    }
+    fn rename_image(&self, tag: &ImageTag, new_tag: &ImageTag) -> Result<ImageInfo> {
+        image::rename(self, tag, new_tag)
+    }
+    fn fork(
+        &self,
+        request: &ForkRequest,
+        on_ready: &(dyn Fn(&ForkedBox) + Sync),
+        reporter: &dyn Reporter,
+    ) -> Result<ForkReport> {
+        fork::run(self, request, on_ready, reporter)
+    }
+    fn list_kernels(&self, reporter: &dyn Reporter) -> Result<Vec<KernelInfo>> {
+        kernel::list(self, reporter)
+    }
+    fn install_kernel(&self, reporter: &dyn Reporter) -> Result<KernelInfo> {
+        kernel::install(self, reporter)
+    }
+    fn import_kernel(&self, request: &ImportKernel, reporter: &dyn Reporter) -> Result<KernelInfo> {
+        kernel::import(self, request, reporter)
     }
 
     fn create_volume(&self, name: &VolumeRef) -> Result<VolumeInfo> {

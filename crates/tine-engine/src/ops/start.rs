@@ -1,10 +1,13 @@
 //! `start`: what a box is started with, and how it is ended again.
 
 use super::{for_box, info, status};
-use crate::{LocalEngine, pool_id};
+use crate::{LocalEngine, machine, pool_id};
 use std::path::PathBuf;
-use tine_machine::{Bind, MonitorProgram, StartSpec, net::NetworkSpec};
-use tine_model::{BoxInfo, BoxRef, BoxStatus, Error, ErrorCode, Result, VolumeRef};
+use tine_machine::{
+    Bind, ContainerSpec, MachineSpec, StartSpec,
+    net::{Device, NetworkSpec},
+};
+use tine_model::{BoxInfo, BoxKind, BoxRef, BoxStatus, Error, ErrorCode, Result, VolumeRef};
 use tine_store::{BoxMeta, LockedBox, Pool};
 
 /// Starts a stopped box; nothing for a running one.
@@ -24,18 +27,30 @@ pub fn run(engine: &LocalEngine, name: &BoxRef) -> Result<BoxInfo> {
 
 /// Starts a box that is held and stopped.
 pub fn start(engine: &LocalEngine, pool: &Pool, locked: &LockedBox<'_>) -> Result<()> {
+    start_from(engine, pool, locked, &machine::From::Disk)
+}
+
+/// As [`start`]; a vm box starts from its disk or goes on from a saved state.
+pub fn start_from(
+    engine: &LocalEngine,
+    pool: &Pool,
+    locked: &LockedBox<'_>,
+    from: &machine::From<'_>,
+) -> Result<()> {
     let name = locked.name();
-    let spec = start_spec(engine, pool, name, &locked.meta()?)?;
-    let program = MonitorProgram {
-        path: engine.config.monitor_program.clone(),
-        argv: vec![
-            "tine".to_owned(),
-            "__monitor".to_owned(),
-            pool.root().display().to_string(),
-            format!("{}:{}", name.project, name.name),
-        ],
+    let meta = locked.meta()?;
+    let spec = match meta.kind {
+        BoxKind::Container => container_spec(engine, pool, name, &meta)?,
+        BoxKind::Vm => {
+            let place = machine::Place {
+                run_dir: pool.box_run_path(name),
+                root: pool.box_root_path(name),
+                name: name.clone(),
+            };
+            machine::start_spec(engine, pool, &place, &meta, from)?
+        }
     };
-    tine_machine::start(&spec, &program)
+    tine_machine::start(&spec, &machine::monitor_program(engine, pool, name))
         .map_err(|error| for_box(name)(error.into()).context(format!("start {name}")))?;
     Ok(())
 }
@@ -59,18 +74,22 @@ pub fn goes_when_stopped(locked: &LockedBox<'_>) -> bool {
     locked.meta().is_ok_and(|meta| meta.settings.remove_on_stop)
 }
 
-fn start_spec(engine: &LocalEngine, pool: &Pool, name: &BoxRef, meta: &BoxMeta) -> Result<StartSpec> {
+fn container_spec(engine: &LocalEngine, pool: &Pool, name: &BoxRef, meta: &BoxMeta) -> Result<StartSpec> {
     let run_dir = pool.box_run_path(name);
     let log_dir = run_dir.parent().map_or_else(|| run_dir.clone(), PathBuf::from);
     Ok(StartSpec {
         id: meta.id.clone(),
         hostname: name.name.clone(),
-        root: pool.box_root_path(name),
         log_dir,
-        binds: binds(pool, name, meta)?,
+        machine: MachineSpec::Container(ContainerSpec {
+            root: pool.box_root_path(name),
+            binds: binds(pool, name, meta)?,
+        }),
+        tied: false,
         limits: meta.settings.limits,
         network: NetworkSpec {
             mode: meta.settings.network,
+            device: Device::Veth,
             project: name.project.clone(),
             box_name: name.name.clone(),
             pool_id: pool_id(pool)?,

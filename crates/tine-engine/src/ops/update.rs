@@ -1,8 +1,10 @@
 //! `update`: changes a box's settings; limits at once, mounts and network from the next start on.
 
 use super::{create, for_box, info, status};
-use crate::LocalEngine;
-use tine_model::{BoxRef, BoxSettings, BoxStatus, Change, Error, ErrorCode, Result, UpdateBox, UpdateReport};
+use crate::{LocalEngine, machine};
+use tine_model::{
+    BoxKind, BoxRef, BoxSettings, BoxStatus, Change, Error, ErrorCode, Result, UpdateBox, UpdateReport,
+};
 
 pub fn run(engine: &LocalEngine, name: &BoxRef, request: &UpdateBox) -> Result<UpdateReport> {
     let pool = engine.pool()?;
@@ -10,7 +12,9 @@ pub fn run(engine: &LocalEngine, name: &BoxRef, request: &UpdateBox) -> Result<U
     let before = locked.meta()?.settings;
     let after = changed(&before, request)?;
     create::check_settings(&after)?;
-    if !matches!(request.disk_bytes, Change::Keep) {
+    let is_vm = locked.meta()?.kind == BoxKind::Vm;
+    let after = if is_vm { machine_settings(after, request)? } else { after };
+    if !is_vm && !matches!(request.disk_bytes, Change::Keep) {
         locked.set_disk_limit(after.limits.disk_bytes)?;
     }
     let running = status(&pool, name)? != BoxStatus::Stopped;
@@ -20,8 +24,22 @@ pub fn run(engine: &LocalEngine, name: &BoxRef, request: &UpdateBox) -> Result<U
             .map_err(|e| for_box(name)(e.into()))?;
     }
     locked.write_settings(&after)?;
-    let remounts = before.volumes != after.volumes || before.network != after.network;
+    let remounts = before.volumes != after.volumes
+        || before.network != after.network
+        || (is_vm && before.limits.memory_bytes != after.limits.memory_bytes);
     Ok(UpdateReport { info: info::run(&pool, name)?, needs_restart: running && remounts })
+}
+
+/// A machine's disk has its size for life, and nothing is mounted over it.
+fn machine_settings(after: BoxSettings, request: &UpdateBox) -> Result<BoxSettings> {
+    let usage = |message: &str| Err(Error::new(ErrorCode::Usage, message));
+    if !matches!(request.disk_bytes, Change::Keep) {
+        return usage("the disk of a vm box has its size for life");
+    }
+    if !after.volumes.is_empty() {
+        return usage("volumes can only be attached to boxes of kind container");
+    }
+    machine::complete(&after)
 }
 
 /// The settings after the request.

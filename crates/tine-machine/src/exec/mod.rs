@@ -25,7 +25,7 @@ use std::{
     time::{Duration, Instant},
 };
 use streams::Plan;
-use tine_model::{EnvVar, ExecEvent, ExecOutcome, ExecRequest, ExecStreams, WindowSize};
+use tine_model::{BoxKind, EnvVar, ExecEvent, ExecOutcome, ExecRequest, ExecStreams, WindowSize};
 use tine_sys::terminal;
 
 /// How long the init may take to be there.
@@ -40,6 +40,8 @@ pub struct ExecContext<'a> {
     pub run_dir: &'a Path,
     /// The box's own environment.
     pub env: &'a [EnvVar],
+    /// How the box runs.
+    pub kind: BoxKind,
 }
 
 /// Runs a program in a running box. Returns when the program itself has ended and everything it had written by then
@@ -60,11 +62,11 @@ pub fn exec(
     let dir = RunDir::open(context.run_dir)?;
     let socket = control::connect(&dir, INIT_SOCKET, Instant::now() + PATIENCE)?;
     let ExecStreams { stdin, stdout, stderr, events } = streams;
-    let plan = Plan::new(request, [stdin, Some(stdout), Some(stderr)])?;
+    let plan = Plan::new(request, [stdin, Some(stdout), Some(stderr)], context.kind)?;
     let order = ExecOrder { request: request.clone(), env: context.env.to_vec(), streams: plan.kinds };
     let passed: Vec<_> = plan.passed.iter().map(AsFd::as_fd).collect();
     wire::send(socket.as_fd(), &InitRequest::Exec(Box::new(order)), &passed)?;
-    let shared = Arc::new(Shared { socket, screen: Mutex::default() });
+    let shared = Arc::new(Shared { socket, kind: context.kind, screen: Mutex::default() });
     if !request.background {
         forward_events(events, Arc::clone(&shared));
     }
@@ -90,6 +92,7 @@ fn check(request: &ExecRequest) -> MachineResult<()> {
 /// What the events' thread and the session both use.
 struct Shared {
     socket: OwnedFd,
+    kind: BoxKind,
     screen: Mutex<Screen>,
 }
 
@@ -133,6 +136,9 @@ impl Shared {
     fn act(&self, event: ExecEvent) -> MachineResult<()> {
         match event {
             ExecEvent::Signal(number) => wire::send(self.socket.as_fd(), &InitRequest::Signal(number), &[]),
+            ExecEvent::Resize(size) if self.kind == BoxKind::Vm => {
+                wire::send(self.socket.as_fd(), &InitRequest::Resize(size), &[])
+            }
             ExecEvent::Resize(size) => self.screen().resize(size),
         }
     }
@@ -226,6 +232,9 @@ impl<'a> Session<'a> {
                 Ok(None)
             }
             InitReply::Exited { code } => self.finish(code).map(Some),
+            InitReply::Stat(_) => {
+                Err(MachineError::Protocol { peer: "the box's init", reason: "an odd answer".to_owned() })
+            }
             InitReply::Failed { reason, message } => Err(match reason {
                 FailReason::NoSuchUser => MachineError::NoSuchUser(message),
                 FailReason::Stopping => MachineError::Stopping,
@@ -237,14 +246,18 @@ impl<'a> Session<'a> {
     fn connect_terminal(&mut self) -> MachineResult<()> {
         let Some((stdin, stdout)) = self.terminal.take() else { return Ok(()) };
         let odd = || MachineError::Protocol { peer: "the box's init", reason: "no terminal came".to_owned() };
-        let master =
-            self.reader.take_fds().pop().filter(|fd| terminal::is_master(fd.as_fd())).ok_or_else(odd)?;
+        let usable = |fd: &OwnedFd| self.shared.kind == BoxKind::Vm || terminal::is_master(fd.as_fd());
+        let master = self.reader.take_fds().pop().filter(usable).ok_or_else(odd)?;
         let copy = || master.try_clone().map_err(|e| MachineError::io("use", "terminal", e));
         if let Some(stdin) = stdin {
             self.pumps.push(Pump::into_terminal(stdin, copy()?)?);
         }
         self.pumps.push(Pump::out_of_terminal(copy()?, stdout)?);
-        self.shared.screen().connect(master)
+        match self.shared.kind {
+            BoxKind::Container => self.shared.screen().connect(master),
+            // the terminal is in the guest, and told its sizes there
+            BoxKind::Vm => Ok(()),
+        }
     }
 
     fn put_away_closed(&mut self) {

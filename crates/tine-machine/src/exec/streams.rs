@@ -11,7 +11,7 @@ use rustix::{
     pipe::{PipeFlags, pipe_with},
 };
 use std::os::fd::OwnedFd;
-use tine_model::ExecRequest;
+use tine_model::{BoxKind, ExecRequest};
 
 /// How a program's streams are wired.
 pub(super) struct Plan {
@@ -27,7 +27,11 @@ pub(super) struct Plan {
 
 impl Plan {
     /// Input, output and error of the caller.
-    pub(super) fn new(request: &ExecRequest, streams: [Option<OwnedFd>; 3]) -> MachineResult<Self> {
+    pub(super) fn new(
+        request: &ExecRequest,
+        streams: [Option<OwnedFd>; 3],
+        kind: BoxKind,
+    ) -> MachineResult<Self> {
         let mut plan =
             Self { kinds: [Stream::Null; 3], passed: Vec::new(), pumps: Vec::new(), terminal: None };
         let [stdin, stdout, stderr] = streams;
@@ -38,18 +42,19 @@ impl Plan {
         } else {
             for (index, stream) in [stdin, stdout, stderr].into_iter().enumerate() {
                 if let Some(stream) = stream {
-                    plan.kinds[index] = plan.wire(stream, index == 0)?;
+                    plan.kinds[index] = plan.wire(stream, index == 0, kind)?;
                 }
             }
         }
         Ok(plan)
     }
 
-    fn wire(&mut self, stream: OwnedFd, input: bool) -> MachineResult<Stream> {
-        match classify(&stream)? {
-            Class::Null => return Ok(Stream::Null),
-            Class::Harmless => self.passed.push(stream),
-            Class::Host => {
+    fn wire(&mut self, stream: OwnedFd, input: bool, kind: BoxKind) -> MachineResult<Stream> {
+        match (classify(&stream)?, kind) {
+            (Class::Null, _) => return Ok(Stream::Null),
+            (Class::Harmless, BoxKind::Container) => self.passed.push(stream),
+            // the monitor of a vm box copies, and what it sets on a descriptor must not reach the caller's
+            (Class::Host, _) | (Class::Harmless, BoxKind::Vm) => {
                 let (read, write) =
                     pipe_with(PipeFlags::CLOEXEC).map_err(|e| MachineError::io("make", "pipe", e))?;
                 let (theirs, pump) = if input {

@@ -2,10 +2,7 @@
 //!
 //! It never waits for anyone: a client that is slow, stopped or gone delays nobody else.
 
-use super::{
-    InitParts,
-    child::{self, ChildStreams},
-};
+use super::InitParts;
 use crate::{
     error::{MachineError, MachineResult},
     wire::{self, ExecOrder, FailReason, Filled, FrameReader, InitReply, InitRequest, MAX_REQUEST, Stream},
@@ -18,19 +15,15 @@ use rustix::{
     event::{PollFd, PollFlags, Timespec},
     fs::{Mode, OFlags},
     io::Errno,
-    process::{Pid, Signal, WaitOptions, WaitStatus},
+    process::{Pid, WaitOptions, WaitStatus},
 };
 use std::{
     os::fd::{AsFd, OwnedFd},
-    path::Path,
     time::{Duration, Instant},
 };
-use tine_sys::{fdpass, process, terminal};
+use tine_agent::launch::{self, ChildStreams, Hooks, Launch, Program, Refusal};
+use tine_sys::fdpass;
 
-/// Between SIGTERM or SIGHUP and SIGKILL.
-const GRACE: Duration = Duration::from_secs(2);
-/// The exit code of a program whose time was over.
-const TIMED_OUT: u8 = 124;
 /// At most so many clients at a time; more wait in the listener's queue.
 const MAX_SESSIONS: usize = 1024;
 /// At most so many dead processes are reaped, and clients accepted, before the others get their turn.
@@ -41,18 +34,6 @@ struct Session {
     client: Option<OwnedFd>,
     reader: FrameReader,
     program: Option<Program>,
-}
-
-/// A program that runs.
-struct Program {
-    pid: Pid,
-    background: bool,
-    terminal: bool,
-    /// When the next, harsher signal is due.
-    deadline: Option<Instant>,
-    /// Set once the program has been told to end.
-    ending: bool,
-    timed_out: bool,
 }
 
 /// The box's process 1.
@@ -129,7 +110,7 @@ impl<'a> Agent<'a> {
     }
 
     fn patience(&self) -> Option<Timespec> {
-        let next = self.sessions.iter().filter_map(|s| s.program.as_ref()?.deadline).min()?;
+        let next = self.sessions.iter().filter_map(|s| s.program.as_ref()?.deadline()).min()?;
         let left = next.saturating_duration_since(Instant::now()) + Duration::from_millis(1);
         Some(Timespec { tv_sec: left.as_secs() as i64, tv_nsec: i64::from(left.subsec_nanos()) })
     }
@@ -148,8 +129,8 @@ impl<'a> Agent<'a> {
         let everyone = nix::unistd::Pid::from_raw(-1);
         let _ = nix::sys::signal::kill(everyone, NixSignal::SIGTERM);
         // An interactive shell ignores SIGTERM; a stopped program hears it only when it goes on.
-        for program in self.sessions.iter().filter_map(|s| s.program.as_ref()).filter(|p| p.terminal) {
-            signal_group(program.pid, Signal::HUP);
+        for program in self.sessions.iter().filter_map(|s| s.program.as_ref()).filter(|p| p.has_terminal()) {
+            program.signal(NixSignal::SIGHUP as i32);
         }
         let _ = nix::sys::signal::kill(everyone, NixSignal::SIGCONT);
     }
@@ -175,6 +156,8 @@ impl<'a> Agent<'a> {
             match self.sessions[index].reader.next() {
                 Ok(Some(InitRequest::Exec(order))) => self.start(index, &order),
                 Ok(Some(InitRequest::Signal(number))) => self.sessions[index].signal(number),
+                // what only a vm box's monitor is asked
+                Ok(Some(_)) => return self.sessions[index].hang_up(),
                 Ok(None) => break,
                 Err(_) => return self.sessions[index].hang_up(),
             }
@@ -196,7 +179,7 @@ impl<'a> Agent<'a> {
         }
         match session.launch(order, &self.parts.log) {
             Ok(master) => {
-                let pid = session.program.as_ref().map_or(0, |p| p.pid.as_raw_nonzero().get() as u32);
+                let pid = session.program.as_ref().map_or(0, Program::raw_pid);
                 session.answer(&InitReply::Started { pid }, master.as_ref());
             }
             Err(e) => {
@@ -222,15 +205,9 @@ impl<'a> Agent<'a> {
     }
 
     fn report(&mut self, pid: Pid, status: WaitStatus) {
-        let ended = |s: &&mut Session| s.program.as_ref().is_some_and(|p| p.pid == pid);
+        let ended = |s: &&mut Session| s.program.as_ref().is_some_and(|p| p.pid() == pid);
         let Some(session) = self.sessions.iter_mut().find(ended) else { return };
-        let timed_out = session.program.take().is_some_and(|p| p.timed_out);
-        let code = match (status.exit_status(), status.terminating_signal()) {
-            _ if timed_out => TIMED_OUT,
-            (Some(code), _) => (code & 0xff) as u8,
-            (None, Some(signal)) => 128_u8.saturating_add(signal as u8),
-            (None, None) => 255,
-        };
+        let code = session.program.take().map_or(0, |program| program.exit_code(status));
         session.answer(&InitReply::Exited { code }, None);
         session.client = None;
     }
@@ -238,9 +215,7 @@ impl<'a> Agent<'a> {
     fn enforce_deadlines(&mut self) {
         let now = Instant::now();
         for program in self.sessions.iter_mut().filter_map(|s| s.program.as_mut()) {
-            if program.deadline.is_some_and(|deadline| deadline <= now) {
-                program.press();
-            }
+            program.press_if_due(now);
         }
     }
 }
@@ -270,21 +245,15 @@ impl Session {
         let passed = self.reader.take_fds();
         let (streams, master) = match request.tty {
             Some(size) if !request.background => {
-                let pty = terminal::open_pty(Path::new("/dev/pts/ptmx"), size.rows, size.columns)?;
-                (ChildStreams::Terminal(pty.slave), Some(pty.master))
+                let (streams, master) = launch::open_terminal(size)?;
+                (streams, Some(master))
             }
             _ => (ChildStreams::Three(collect(order.streams, passed, log)?), None),
         };
         let Some(client) = &self.client else { return Err(MachineError::NotRunning) };
-        let pid = fork_program(order, &streams, client)?;
-        self.program = Some(Program {
-            pid,
-            background: request.background,
-            terminal: master.is_some(),
-            deadline: request.timeout_seconds.map(|s| Instant::now() + Duration::from_secs(u64::from(s))),
-            ending: false,
-            timed_out: false,
-        });
+        let refuse = |refusal| tell(client, refusal);
+        let hooks = Hooks { enter: &|| Ok(()), refuse: &refuse };
+        self.program = Some(launch::start(&Launch { request, env: &order.env, streams: &streams }, &hooks)?);
         Ok(master)
     }
 
@@ -297,8 +266,8 @@ impl Session {
     }
 
     fn signal(&self, number: i32) {
-        if let (Some(program), Some(signal)) = (&self.program, Signal::from_named_raw(number)) {
-            signal_group(program.pid, signal);
+        if let Some(program) = &self.program {
+            program.signal(number);
         }
     }
 
@@ -306,46 +275,19 @@ impl Session {
     fn hang_up(&mut self) {
         self.client = None;
         self.reader = FrameReader::new(MAX_REQUEST);
-        if let Some(program) = self.program.as_mut().filter(|p| !p.background) {
-            signal_group(program.pid, Signal::HUP);
-            program.ending = true;
-            program.deadline = Some(Instant::now() + GRACE);
+        if let Some(program) = &mut self.program {
+            program.hang_up();
         }
     }
 }
 
-impl Program {
-    /// The time for the next signal has come: SIGTERM for a program that runs too long, SIGKILL for one that does not
-    /// heed the first.
-    fn press(&mut self) {
-        if self.ending {
-            signal_group(self.pid, Signal::KILL);
-            self.deadline = None;
-        } else {
-            signal_group(self.pid, Signal::TERM);
-            self.ending = true;
-            self.timed_out = true;
-            self.deadline = Some(Instant::now() + GRACE);
-        }
-    }
-}
-
-/// Returns when the child has its session and terminal, so that what is typed or sent at once reaches it.
-fn fork_program(order: &ExecOrder, streams: &ChildStreams, client: &OwnedFd) -> MachineResult<Pid> {
-    let (settled, settling) = rustix::pipe::pipe_with(rustix::pipe::PipeFlags::CLOEXEC)
-        .map_err(|e| MachineError::io("make", "pipe", e))?;
-    let mut settling = Some(settling);
-    let pid = process::fork_child(|| {
-        child::become_program(order, streams, client.as_fd(), &mut || drop(settling.take()))
-    })?;
-    drop(settling);
-    // Only this program's code holds the other end, and its death closes it too.
-    let _ = rustix::io::read(&settled, &mut [0; 1]);
-    Ok(pid)
-}
-
-fn signal_group(leader: Pid, signal: Signal) {
-    let _ = rustix::process::kill_process_group(leader, signal);
+/// What is not the program's fault goes to the client by its socket.
+fn tell(client: &OwnedFd, refusal: Refusal) {
+    let (reason, message) = match refusal {
+        Refusal::NoSuchUser(message) => (FailReason::NoSuchUser, message),
+        Refusal::Other(message) => (FailReason::Other, message),
+    };
+    let _ = wire::send(client.as_fd(), &InitReply::Failed { reason, message }, &[]);
 }
 
 /// Puts the streams together from what came along; every descriptor is used exactly once.

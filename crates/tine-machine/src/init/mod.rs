@@ -3,9 +3,7 @@
 //! It gives up what it does not need, then serves. Whatever it says outside is taken there for an attacker's word.
 
 mod agent;
-mod child;
 mod confine;
-mod users;
 
 use agent::Agent;
 use libcontainer::{

@@ -8,7 +8,7 @@ use crate::{
     error::{MachineError, MachineResult},
     init::BoxInit,
     rundir::open_dir,
-    spec::{Bind, StartSpec},
+    spec::{Bind, ContainerSpec, StartSpec},
 };
 use libcontainer::{
     container::{Container, builder::ContainerBuilder},
@@ -74,15 +74,21 @@ pub(super) struct Files<'a> {
 
 /// Makes the container and starts its init, whose process id on the host is the result. The calling process is in the
 /// host's mount namespace afterwards, and in the monitors' cgroups where entering them is cheap.
-pub(super) fn create(spec: &StartSpec, stage: &Stage, init: BoxInit) -> MachineResult<Pid> {
-    let root = open_dir(&spec.root)?;
+pub(super) fn create(
+    spec: &StartSpec,
+    container: &ContainerSpec,
+    stage: &Stage,
+    init: BoxInit,
+) -> MachineResult<Pid> {
+    let root = open_dir(&container.root)?;
     root::check(root.as_fd())?;
-    let config = config(spec, stage, root.as_fd());
+    let config = config(spec, container, stage, root.as_fd());
     drop(root);
     let host = MountNamespace::current()?;
     namespace::enter_private_mounts()?;
-    let built =
-        lay_out(spec, &config).and_then(|()| stage.cgroup.enter()).and_then(|()| build(&spec.id, init));
+    let built = lay_out(&container.root, &config)
+        .and_then(|()| stage.cgroup.enter())
+        .and_then(|()| build(&spec.id, init));
     let left = stage.cgroup.leave_early();
     host.enter()?;
     let pid = built?;
@@ -90,7 +96,7 @@ pub(super) fn create(spec: &StartSpec, stage: &Stage, init: BoxInit) -> MachineR
     Ok(pid)
 }
 
-fn lay_out(spec: &StartSpec, config: &Value) -> MachineResult<()> {
+fn lay_out(root: &Path, config: &Value) -> MachineResult<()> {
     let stage = Path::new(STAGE);
     namespace::detach_mount(stage)?;
     namespace::mount_tmpfs(stage, STAGE_SIZE)?;
@@ -99,7 +105,7 @@ fn lay_out(spec: &StartSpec, config: &Value) -> MachineResult<()> {
         std::fs::create_dir(stage.join(dir)).map_err(io)?;
     }
     // A device node in the root is of no use: the box may make them, and its image may hold them.
-    namespace::bind_without_devices(&spec.root, &stage.join("root"))?;
+    namespace::bind_without_devices(root, &stage.join("root"))?;
     std::fs::write(stage.join("bundle/config.json"), config.to_string()).map_err(io)
 }
 
@@ -134,7 +140,7 @@ fn chain(error: &dyn std::error::Error) -> String {
     text
 }
 
-fn config(spec: &StartSpec, stage: &Stage, root: BorrowedFd<'_>) -> Value {
+fn config(spec: &StartSpec, container: &ContainerSpec, stage: &Stage, root: BorrowedFd<'_>) -> Value {
     let set: Vec<&str> = CAPABILITIES.into_iter().chain([INIT_CAPABILITY]).collect();
     let namespaces: Vec<Value> =
         ["mount", "pid", "uts", "ipc", "cgroup"].iter().map(|kind| json!({ "type": kind })).collect();
@@ -151,7 +157,7 @@ fn config(spec: &StartSpec, stage: &Stage, root: BorrowedFd<'_>) -> Value {
             "noNewPrivileges": false,
             "capabilities": { "bounding": set, "effective": set, "permitted": set },
         },
-        "mounts": mounts(spec, stage, root),
+        "mounts": mounts(container, stage, root),
         "linux": {
             "namespaces": namespaces,
             "maskedPaths": MASKED,
@@ -160,7 +166,7 @@ fn config(spec: &StartSpec, stage: &Stage, root: BorrowedFd<'_>) -> Value {
     })
 }
 
-fn mounts(spec: &StartSpec, stage: &Stage, root: BorrowedFd<'_>) -> Vec<Value> {
+fn mounts(container: &ContainerSpec, stage: &Stage, root: BorrowedFd<'_>) -> Vec<Value> {
     let mut all = vec![
         mount("proc", "/proc", &["nosuid", "noexec", "nodev"]),
         // The init forbids devices on /dev when it has given the six it keeps mounts of their own.
@@ -177,7 +183,7 @@ fn mounts(spec: &StartSpec, stage: &Stage, root: BorrowedFd<'_>) -> Vec<Value> {
     if stage.cgroup.is_unified() {
         all.push(mount("cgroup2", "/sys/fs/cgroup", &["nosuid", "noexec", "nodev", "ro"]));
     }
-    all.extend(spec.binds.iter().map(bind));
+    all.extend(container.binds.iter().map(bind));
     all.extend(etc_files(stage, root));
     all
 }

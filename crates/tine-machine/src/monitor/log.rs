@@ -16,32 +16,33 @@ const MAX_LOG: u64 = 10 << 20;
 const CHUNK: usize = 16 << 10;
 
 /// An open log.
-pub(super) struct Log {
+pub(crate) struct Log {
     dir: OwnedFd,
+    name: &'static str,
     pipe: Option<OwnedFd>,
     file: Option<OwnedFd>,
     size: u64,
 }
 
 impl Log {
-    /// The log in the directory `dir`; its file is made with the first line.
-    pub(super) fn open(dir: &Path) -> MachineResult<Self> {
-        Ok(Self { dir: open_dir(dir)?, pipe: None, file: None, size: 0 })
+    /// The log of this name in the directory `dir`; its file is made with the first line.
+    pub(crate) fn open(dir: &Path, name: &'static str) -> MachineResult<Self> {
+        Ok(Self { dir: open_dir(dir)?, name, pipe: None, file: None, size: 0 })
     }
 
     /// The same log, with the pipe whose bytes go into it.
-    pub(super) fn fed_by(mut self, pipe: OwnedFd) -> MachineResult<Self> {
+    pub(crate) fn fed_by(mut self, pipe: OwnedFd) -> MachineResult<Self> {
         self.pipe = Some(unblocked(pipe)?);
         Ok(self)
     }
 
     /// What to poll for bytes to come.
-    pub(super) fn pipe(&self) -> Option<&OwnedFd> {
+    pub(crate) fn pipe(&self) -> Option<&OwnedFd> {
         self.pipe.as_ref()
     }
 
     /// Moves one chunk from the pipe to the file; false when there was none.
-    pub(super) fn take_chunk(&mut self) -> bool {
+    pub(crate) fn take_chunk(&mut self) -> bool {
         let Some(pipe) = &self.pipe else { return false };
         let mut buffer = [0; CHUNK];
         match rustix::io::read(pipe, &mut buffer) {
@@ -57,7 +58,7 @@ impl Log {
     }
 
     /// Moves what is left in the pipe, at most what it can hold.
-    pub(super) fn drain(&mut self) {
+    pub(crate) fn drain(&mut self) {
         for _ in 0..(1 << 20) / CHUNK {
             if !self.take_chunk() {
                 return;
@@ -65,10 +66,11 @@ impl Log {
         }
     }
 
-    fn append(&mut self, bytes: &[u8]) -> MachineResult<()> {
+    /// Writes at its end; a full log becomes the former one first.
+    pub(crate) fn append(&mut self, bytes: &[u8]) -> MachineResult<()> {
         if self.size + bytes.len() as u64 > MAX_LOG {
             self.file = None;
-            rustix::fs::renameat(&self.dir, "log", &self.dir, "log.1")
+            rustix::fs::renameat(&self.dir, self.name, &self.dir, format!("{}.1", self.name))
                 .map_err(|e| MachineError::io("rotate", "log", e))?;
         }
         let file = self.file()?;
@@ -84,7 +86,7 @@ impl Log {
     fn file(&mut self) -> MachineResult<&OwnedFd> {
         if self.file.is_none() {
             let flags = OFlags::WRONLY | OFlags::CREATE | OFlags::APPEND | OFlags::CLOEXEC | OFlags::NOFOLLOW;
-            let file = rustix::fs::openat(&self.dir, "log", flags, Mode::from_raw_mode(0o600))
+            let file = rustix::fs::openat(&self.dir, self.name, flags, Mode::from_raw_mode(0o600))
                 .map_err(|e| MachineError::io("open", "log", e))?;
             let stat = rustix::fs::fstat(&file).map_err(|e| MachineError::io("look at", "log", e))?;
             self.size = u64::try_from(stat.st_size).unwrap_or(0);
@@ -101,7 +103,7 @@ mod tests {
     #[test]
     fn a_full_log_becomes_the_former_one_and_nothing_between_is_lost() {
         let dir = tempfile::tempdir().unwrap();
-        let mut log = Log::open(dir.path()).unwrap();
+        let mut log = Log::open(dir.path(), "log").unwrap();
         let line = vec![b'x'; 1 << 20];
         for _ in 0..25 {
             log.append(&line).unwrap();
@@ -114,7 +116,7 @@ mod tests {
     fn a_log_goes_on_where_it_was() {
         let dir = tempfile::tempdir().unwrap();
         for word in ["one\n", "two\n"] {
-            Log::open(dir.path()).unwrap().append(word.as_bytes()).unwrap();
+            Log::open(dir.path(), "log").unwrap().append(word.as_bytes()).unwrap();
         }
         assert_eq!(std::fs::read_to_string(dir.path().join("log")).unwrap(), "one\ntwo\n");
     }

@@ -159,6 +159,12 @@ impl<'a> Monitor<'a> {
             ControlRequest::Pause => self.pause(),
             ControlRequest::Resume => self.resume(),
             ControlRequest::SetLimits(limits) => self.cgroup.set_limits(limits),
+            ControlRequest::Quiesce
+            | ControlRequest::Thaw
+            | ControlRequest::Capture { .. }
+            | ControlRequest::Usage => {
+                Err(MachineError::Invalid("only a vm box has a state of its own".to_owned()))
+            }
         };
         let failed = |error| ControlReply::Failed(tine_model::Error::from(error).body());
         let reply = done.map_or_else(failed, |()| ControlReply::Done);

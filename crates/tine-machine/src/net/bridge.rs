@@ -121,8 +121,8 @@ fn free_subnet(
 pub struct Found {
     /// The device.
     pub link: Link,
-    /// Whether anything is plugged into it.
-    pub has_ports: bool,
+    /// The names of what is plugged into it.
+    pub ports: Vec<String>,
 }
 
 impl Found {
@@ -135,8 +135,10 @@ impl Found {
 /// Every bridge of boxes on the host.
 pub fn list(dial: &mut Dial) -> Result<Vec<Found>, NetError> {
     let links = dial.links()?;
-    let has_ports = |index: u32| links.iter().any(|l| l.master == Some(index));
-    let found = |link: &Link| Found { link: link.clone(), has_ports: has_ports(link.index) };
+    let ports = |index: u32| {
+        links.iter().filter(|l| l.master == Some(index)).map(|l| l.name.clone()).collect::<Vec<_>>()
+    };
+    let found = |link: &Link| Found { link: link.clone(), ports: ports(link.index) };
     Ok(links.iter().filter(|l| is_ours(l)).map(found).collect())
 }
 

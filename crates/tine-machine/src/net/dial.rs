@@ -133,6 +133,12 @@ impl Dial {
         .map_err(NetError::io("create device", plan.name))
     }
 
+    /// Makes a device a port of the bridge whose index is `master`, and brings it up.
+    pub fn plug_in(&mut self, name: &str, master: u32) -> Result<(), NetError> {
+        self.tell(Message::SetLink(fields::port(name, master)), NLM_F_ACK)
+            .map_err(NetError::io("plug in device", name))
+    }
+
     /// Deletes a device; nothing when there is none of that name.
     pub fn delete_link(&mut self, name: &str) -> Result<(), NetError> {
         match self.tell(Message::DelLink(fields::link_named(name)), NLM_F_ACK) {

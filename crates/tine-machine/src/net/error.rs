@@ -2,6 +2,7 @@
 
 use std::{fmt::Display, io, net::Ipv4Addr};
 use tine_model::{Error, ErrorCode, NetworkMode, PublishedPort};
+use tine_sys::SysError;
 
 /// An error of the network of boxes.
 #[derive(Debug, thiserror::Error)]
@@ -11,6 +12,15 @@ pub enum NetError {
     NeedsNat {
         /// The mode asked for.
         mode: NetworkMode,
+    },
+    /// A vm box was to share the host's network, which a machine of its own can't.
+    #[error("a vm box has no host network")]
+    VmOnHostNetwork,
+    /// The kernel has no tap devices.
+    #[error("no tap device for a vm box: {source}")]
+    NoTap {
+        /// What failed.
+        source: SysError,
     },
     /// Something on the host listens on a port that was to be published.
     #[error("port {port} of the host is already in use")]
@@ -72,6 +82,10 @@ impl From<NetError> for Error {
     fn from(error: NetError) -> Self {
         let (code, hint) = match &error {
             NetError::NeedsNat { .. } => (ErrorCode::Usage, None),
+            NetError::VmOnHostNetwork => {
+                (ErrorCode::Usage, Some("--net nat, with --host-port PORT for what the host serves"))
+            }
+            NetError::NoTap { .. } => (ErrorCode::Unsupported, Some("modprobe tun")),
             NetError::PortTaken { .. } => (ErrorCode::AlreadyExists, Some("ss -lntup")),
             NetError::NoSuchAddress { .. } => (ErrorCode::InvalidInput, Some("ip -4 address")),
             NetError::NoSubnet { .. } => (ErrorCode::Unsupported, Some("ip -4 route")),

@@ -5,7 +5,10 @@
 use netlink_packet_route::{
     AddressFamily, RouteNetlinkMessage as Message,
     address::{AddressAttribute, AddressMessage},
-    link::{InfoData, InfoKind, InfoVeth, LinkAttribute, LinkFlags, LinkInfo, LinkMessage, State},
+    link::{
+        BridgeBooleanOptionFlags, BridgeBooleanOptions, InfoBridge, InfoData, InfoKind, InfoVeth,
+        LinkAttribute, LinkFlags, LinkInfo, LinkMessage, State,
+    },
     route::{RouteAddress, RouteAttribute, RouteHeader, RouteMessage, RouteProtocol, RouteScope, RouteType},
 };
 use std::{
@@ -112,11 +115,24 @@ pub fn up(mut message: LinkMessage) -> LinkMessage {
 }
 
 /// A bridge. Its hardware address is given, because a bridge without one takes on that of its ports and changes
-/// it as they come and go.
+/// it as they come and go. It learns nothing from the frames that a bridge keeps for itself (LLDP and the like),
+/// because the firewall does not see them.
 pub fn bridge(name: &str, hardware: [u8; 6]) -> LinkMessage {
     let mut message = link_named(name);
     message.attributes.push(LinkAttribute::Address(hardware.to_vec()));
-    message.attributes.push(LinkAttribute::LinkInfo(vec![LinkInfo::Kind(InfoKind::Bridge)]));
+    let no_learning = BridgeBooleanOptionFlags::NoLinkLocalLearn;
+    let options = BridgeBooleanOptions { value: no_learning, mask: no_learning };
+    message.attributes.push(LinkAttribute::LinkInfo(vec![
+        LinkInfo::Kind(InfoKind::Bridge),
+        LinkInfo::Data(InfoData::Bridge(vec![InfoBridge::MultiBoolOpt(options)])),
+    ]));
+    message
+}
+
+/// A device that is up and a port of `master`.
+pub fn port(name: &str, master: u32) -> LinkMessage {
+    let mut message = up(link_named(name));
+    message.attributes.push(LinkAttribute::Controller(master));
     message
 }
 
@@ -131,8 +147,7 @@ pub fn veth(
     let mut peer = link_named(peer_name);
     peer.attributes.push(LinkAttribute::Address(hardware.to_vec()));
     peer.attributes.push(LinkAttribute::NetNsFd(peer_namespace));
-    let mut message = up(link_named(name));
-    message.attributes.push(LinkAttribute::Controller(master));
+    let mut message = port(name, master);
     message.attributes.push(LinkAttribute::LinkInfo(vec![
         LinkInfo::Kind(InfoKind::Veth),
         LinkInfo::Data(InfoData::Veth(InfoVeth::Peer(peer))),

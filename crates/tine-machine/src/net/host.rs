@@ -12,8 +12,8 @@ use std::{
     path::Path,
 };
 
-/// What a file of this module may hold at most.
-const FILE_LIMIT: u64 = 64 * 1024;
+/// What a file of this module may hold at most: the names of as many boxes as a bridge takes.
+const FILE_LIMIT: u64 = 128 * 1024;
 
 /// The network namespace of the calling thread, kept so that it can be entered or named later.
 #[derive(Debug)]
@@ -90,7 +90,7 @@ pub fn remove_file(path: &Path) -> Result<(), NetError> {
     }
 }
 
-/// Reads a text file's first 64 KiB; empty when there is no such file.
+/// Reads a text file's first 128 KiB; empty when there is no such file.
 pub fn read_bounded(path: &Path) -> Result<String, NetError> {
     let read = || {
         let mut bytes = Vec::new();

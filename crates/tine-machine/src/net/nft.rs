@@ -1,10 +1,15 @@
-//! The firewall: one table, `inet tine`, that knows boxes by the names of their bridges, and the elements that
-//! single boxes have in it.
+//! The firewall: the table `inet tine`, which knows boxes by the names of their bridges, and the elements that
+//! single boxes have in it. The table of [`frames`] comes and goes with it.
 //!
 //! Never touches a table of anybody else: a foreign table that drops forwarded packets keeps dropping them.
 //! Every function is to be called under the host-wide lock, in the host's network namespace.
 
-use super::{error::NetError, lease::Lease, nftables_link};
+use super::{
+    error::NetError,
+    frames,
+    lease::Lease,
+    nftables_link::{Ruleset, Table},
+};
 use serde::Deserialize;
 use std::{
     fmt::Write as _,
@@ -15,11 +20,15 @@ use std::{
 };
 use tine_model::PublishedPort;
 
-const TABLE: &str = "tine";
+/// The table; the family is `NFPROTO_INET`.
+const TABLE: Table = Table { family: 1, name: "tine" };
 
-/// An empty chain of the table whose name changes whenever the rules below do; without it the table is
+/// Both tables, by the words nft has for them.
+const TABLES: [(Table, &str); 2] = [(TABLE, "inet"), (frames::TABLE, "bridge")];
+
+/// An empty chain of both tables whose name changes whenever the rules of one do; without it the tables are
 /// replaced.
-const VERSION_CHAIN: &str = "rules_1";
+const VERSION_CHAIN: &str = "rules_2";
 
 /// Where nft is looked for.
 const PROGRAMS: [&str; 4] = ["/usr/sbin/nft", "/sbin/nft", "/usr/local/sbin/nft", "/usr/bin/nft"];
@@ -33,7 +42,7 @@ const PROGRAMS: [&str; 4] = ["/usr/sbin/nft", "/sbin/nft", "/usr/local/sbin/nft"
 /// led into a box that publishes on loopback.
 const RULES: &str = r#"
 table inet tine {
-  chain rules_1 { }
+  chain rules_2 { }
   set host_ports { type ipv4_addr . inet_service; }
   map published { type inet_proto . ipv4_addr . inet_service : ipv4_addr . inet_service; }
   map published_anywhere { type inet_proto . inet_service : ipv4_addr . inet_service; }
@@ -85,23 +94,39 @@ table inet tine {
 }
 "#;
 
-/// Whether the table is there, with the present rules.
-pub fn is_ready() -> Result<bool, NetError> {
-    nftables_link::has_chain(TABLE, VERSION_CHAIN)
+/// Whether both tables are there, with the present rules.
+pub fn is_ready(ruleset: &mut Ruleset) -> Result<bool, NetError> {
+    for (table, _) in TABLES {
+        if !ruleset.has_chain(table, VERSION_CHAIN)? {
+            return Ok(false);
+        }
+    }
+    Ok(true)
 }
 
-/// Makes the table with the elements of every lease in `live`. One that somebody flushed is so restored with
+/// Makes the tables with the elements of every lease in `live`. One that somebody flushed is so restored with
 /// all its elements by the next box.
-pub fn create(live: &[Lease]) -> Result<(), NetError> {
-    // Only when there is one: after a deletion the kernel lets nft wait for a grace period.
-    let outdated = nftables_link::has_table(TABLE)?;
-    let delete = if outdated { "delete table inet tine" } else { "" };
-    let elements: String = live.iter().map(|lease| elements("add", lease)).collect();
-    run("set up the firewall table", &format!("{delete}{RULES}{elements}"))
+pub fn create(ruleset: &mut Ruleset, live: &[Lease]) -> Result<(), NetError> {
+    let mut script = String::new();
+    for (table, family) in TABLES {
+        // Only when there is one: after a deletion the kernel lets nft wait for a grace period.
+        if ruleset.has_table(table)? {
+            // Writing to a String does not fail.
+            let _ = writeln!(script, "delete table {family} {}", table.name);
+        }
+    }
+    script += RULES;
+    script += &frames::rules(VERSION_CHAIN);
+    for lease in live {
+        script += &frames::line(lease.address);
+        script += &elements("add", lease);
+    }
+    run("set up the firewall tables", &script)
 }
 
-/// Adds the elements of a box, all or none.
-pub fn add(lease: &Lease) -> Result<(), NetError> {
+/// Adds the elements of a box. When it fails, [`remove`] takes away what is there.
+pub fn add(ruleset: &mut Ruleset, lease: &Lease) -> Result<(), NetError> {
+    frames::admit(ruleset, lease.address)?;
     if !lease.has_ports() {
         return Ok(());
     }
@@ -109,8 +134,13 @@ pub fn add(lease: &Lease) -> Result<(), NetError> {
 }
 
 /// Removes the elements of a box, those that are missing left out.
-pub fn remove(lease: &Lease) -> Result<(), NetError> {
-    if !lease.has_ports() || !is_ready()? {
+pub fn remove(ruleset: &mut Ruleset, lease: &Lease) -> Result<(), NetError> {
+    let dismissed = frames::dismiss(ruleset, lease.address);
+    close_ports(ruleset, lease).and(dismissed)
+}
+
+fn close_ports(ruleset: &mut Ruleset, lease: &Lease) -> Result<(), NetError> {
+    if !lease.has_ports() || !is_ready(ruleset)? {
         return Ok(());
     }
     // Adding what is there changes nothing, and deleting what is missing fails.
@@ -125,9 +155,9 @@ pub fn remove(lease: &Lease) -> Result<(), NetError> {
     }
 }
 
-/// Takes the table away.
-pub fn delete() -> Result<bool, NetError> {
-    nftables_link::delete_table(TABLE)
+/// Takes both tables away.
+pub fn delete(ruleset: &mut Ruleset) -> Result<(), NetError> {
+    TABLES.iter().try_for_each(|(table, _)| ruleset.delete_table(*table).map(drop))
 }
 
 /// Where nft is.
@@ -243,7 +273,7 @@ mod tests {
     #[test]
     fn the_version_chain_is_in_the_rules() {
         assert!(RULES.contains(&format!("chain {VERSION_CHAIN} {{")));
-        assert!(RULES.contains(&format!("table inet {TABLE} {{")));
+        assert!(RULES.contains(&format!("table inet {} {{", TABLE.name)));
     }
 
     #[test]

@@ -51,6 +51,12 @@ pub fn hardware(address: Ipv4Addr) -> [u8; 6] {
     [0x02, 0x54, a, b, c, d]
 }
 
+/// The first and the last address of each range that subnets are taken from.
+#[cfg(test)]
+pub fn bounds() -> Vec<Ipv4Addr> {
+    RANGES.iter().flat_map(|(first, last)| [*first, *last]).collect()
+}
+
 fn overlaps(used: &Used, start: u32) -> bool {
     let mask = u32::MAX.checked_shl(32 - u32::from(used.prefix.min(32))).unwrap_or(0);
     let first = u32::from(used.address) & mask;

@@ -1,17 +1,21 @@
 //! Looking for what killed monitors have left, and at whether the host has what networks need.
 
 use super::{
-    bridge,
-    dial::Dial,
+    bridge, device,
     error::NetError,
     host::{self, HostLock},
+    kernel::Kernel,
     lease, nat, net_dir, nft,
 };
-use std::path::{Path, PathBuf};
+use std::{
+    net::Ipv4Addr,
+    path::{Path, PathBuf},
+};
 use tine_model::{CheckStatus, DoctorItem};
+use tine_sys::tap::TUN;
 
-/// Removes what no running box holds: leases with their firewall elements, bridges without ports, their
-/// directories, and the firewall table when no bridge is left. With `dry_run` only says so. Returns a line per
+/// Removes what no running box holds: boxes' devices on bridges, leases with their firewall elements, bridges
+/// without ports, their directories, and the firewall tables when no bridge is left. With `dry_run` only says so. Returns a line per
 /// thing. To be called in the host's network namespace.
 ///
 /// # Errors
@@ -22,10 +26,10 @@ pub fn sweep(runtime_dir: &Path, dry_run: bool) -> Result<Vec<String>, NetError>
         return Ok(Vec::new());
     }
     let _lock = HostLock::take(&net_dir)?;
-    let mut dial = Dial::open()?;
-    let found = find(&mut dial, &net_dir)?;
+    let mut kernel = Kernel::open()?;
+    let found = find(&mut kernel, &net_dir)?;
     if !dry_run {
-        found.remove(&mut dial, &net_dir)?;
+        found.remove(&mut kernel, &net_dir)?;
     }
     Ok(found.lines())
 }
@@ -33,6 +37,7 @@ pub fn sweep(runtime_dir: &Path, dry_run: bool) -> Result<Vec<String>, NetError>
 /// What is left over.
 #[derive(Debug, Default)]
 struct Leftovers {
+    devices: Vec<String>,
     leases: Vec<(PathBuf, lease::Lease)>,
     bridges: Vec<String>,
     table: bool,
@@ -44,40 +49,58 @@ impl Leftovers {
             |(_, l): &(PathBuf, lease::Lease)| format!("address {} of box {}", l.address, l.box_name);
         let leases = self.leases.iter().map(address);
         let bridges = self.bridges.iter().map(|name| format!("bridge {name}"));
-        leases.chain(bridges).chain(self.table.then(|| "firewall table inet tine".to_owned())).collect()
+        let devices = self.devices.iter().map(|name| format!("device {name}"));
+        devices
+            .chain(leases)
+            .chain(bridges)
+            .chain(self.table.then(|| "firewall tables inet tine and bridge tine".to_owned()))
+            .collect()
     }
 
-    fn remove(&self, dial: &mut Dial, net_dir: &Path) -> Result<(), NetError> {
+    fn remove(&self, kernel: &mut Kernel, net_dir: &Path) -> Result<(), NetError> {
+        for name in &self.devices {
+            kernel.dial.delete_link(name)?;
+        }
         for (dir, lease) in &self.leases {
-            nft::remove(lease)?;
+            nft::remove(&mut kernel.ruleset, lease)?;
             lease::discard(dir, lease)?;
         }
         for name in &self.bridges {
-            nat::remove_unused(dial, net_dir, name)?;
+            nat::remove_unused(kernel, net_dir, name)?;
         }
-        if self.table && bridge::list(dial)?.is_empty() {
-            nft::delete()?;
+        if self.table && bridge::list(&mut kernel.dial)?.is_empty() {
+            nft::delete(&mut kernel.ruleset)?;
         }
         Ok(())
     }
 }
 
-fn find(dial: &mut Dial, net_dir: &Path) -> Result<Leftovers, NetError> {
+fn find(kernel: &mut Kernel, net_dir: &Path) -> Result<Leftovers, NetError> {
     let mut found = Leftovers::default();
     for dir in nat::bridge_dirs(net_dir)? {
         let stale = lease::read(&dir)?.stale;
         found.leases.extend(stale.into_iter().map(|lease| (dir.clone(), lease)));
     }
-    let bridges = bridge::list(dial)?;
+    let bridges = bridge::list(&mut kernel.dial)?;
     for bridge in &bridges {
-        if !bridge.has_ports && lease::read(&net_dir.join(&bridge.link.name))?.taken().is_empty() {
+        let taken = lease::read(&net_dir.join(&bridge.link.name))?.taken();
+        let (orphans, others): (Vec<String>, _) =
+            bridge.ports.iter().cloned().partition(|port| is_orphan(port, &taken));
+        if taken.is_empty() && others.is_empty() {
             found.bridges.push(bridge.link.name.clone());
         }
+        found.devices.extend(orphans);
     }
     let orphans = nat::bridge_dirs(net_dir)?.into_iter().filter_map(|dir| orphan(&dir, &bridges));
     found.bridges.extend(orphans);
-    found.table = found.bridges.len() >= bridges.len() && nft::is_ready()?;
+    found.table = found.bridges.len() >= bridges.len() && nft::is_ready(&mut kernel.ruleset)?;
     Ok(found)
+}
+
+/// Whether a port of a bridge is a box's device and no box has the address any more. A killed box's veth pair is
+/// soon gone without anybody's doing; a tap stays as long as some process holds it.
+fn is_orphan(port: &str, taken: &[Ipv4Addr]) -> bool {
+    device::address_of(port).is_some_and(|address| !taken.contains(&address))
 }
 
 /// The name of a bridge that has a directory and is gone, unless a box holds a lease of it.
@@ -91,7 +114,8 @@ fn orphan(dir: &Path, bridges: &[bridge::Found]) -> Option<String> {
 /// Looks at what networks of boxes need of the host. To be called in the host's network namespace.
 #[must_use]
 pub fn doctor() -> Vec<DoctorItem> {
-    let items = [Some(tool_item()), Some(forwarding_item()), Some(table_item()), foreign_item()];
+    let items =
+        [Some(tool_item()), Some(tap_item()), Some(forwarding_item()), Some(table_item()), foreign_item()];
     items.into_iter().flatten().collect()
 }
 
@@ -105,6 +129,16 @@ fn tool_item() -> DoctorItem {
         ),
     };
     DoctorItem { name: "nft".to_owned(), status, detail, mend }
+}
+
+fn tap_item() -> DoctorItem {
+    let (status, detail, mend) = if Path::new(TUN).exists() {
+        (CheckStatus::Ok, TUN.to_owned(), None)
+    } else {
+        let detail = format!("no {TUN}; vm boxes with --net nat need it");
+        (CheckStatus::Warning, detail, Some("modprobe tun".to_owned()))
+    };
+    DoctorItem { name: "tap devices".to_owned(), status, detail, mend }
 }
 
 fn forwarding_item() -> DoctorItem {
@@ -121,13 +155,16 @@ fn forwarding_item() -> DoctorItem {
 
 /// Bridges without the table are boxes that nothing keeps apart.
 fn table_item() -> DoctorItem {
-    let look = || Ok::<_, NetError>((nft::is_ready()?, bridge::list(&mut Dial::open()?)?.len()));
+    let look = || {
+        let mut kernel = Kernel::open()?;
+        Ok::<_, NetError>((nft::is_ready(&mut kernel.ruleset)?, bridge::list(&mut kernel.dial)?.len()))
+    };
     let (status, detail, mend) = match look() {
         Ok((true, count)) => (CheckStatus::Ok, format!("present; {count} bridges"), None),
         Ok((false, 0)) => (CheckStatus::Ok, "absent; made by the first box with --net nat".to_owned(), None),
         Ok((false, count)) => (
             CheckStatus::Failed,
-            format!("table inet tine is gone while {count} bridges exist: boxes are not kept apart"),
+            format!("its tables are gone while {count} bridges exist: boxes are not kept apart"),
             Some("start any box with --net nat".to_owned()),
         ),
         Err(error) => (CheckStatus::Failed, error.to_string(), None),

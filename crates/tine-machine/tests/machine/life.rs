@@ -76,7 +76,7 @@ fn programs_get_their_grace_and_no_more() {
     let stopped = Instant::now();
     tine_machine::stop(tested.run_dir(), 10).unwrap();
     assert!(stopped.elapsed() < Duration::from_secs(5));
-    assert_eq!(std::fs::read_to_string(tested.spec.root.join("tmp/bye")).unwrap(), "bye\n");
+    assert_eq!(std::fs::read_to_string(tested.root().join("tmp/bye")).unwrap(), "bye\n");
 
     tested.start().unwrap();
     in_background(&tested, "trap '' TERM; while :; do sleep 0.05; done");
@@ -93,7 +93,7 @@ fn a_paused_box_stands_still_and_can_be_stopped() {
     }
     let tested = TestBox::started();
     in_background(&tested, "while :; do echo x >> /tmp/count; sleep 0.01; done");
-    let count = || std::fs::read(tested.spec.root.join("tmp/count")).unwrap_or_default().len();
+    let count = || std::fs::read(tested.root().join("tmp/count")).unwrap_or_default().len();
     eventually("it counts", || count() > 0);
     tine_machine::pause(tested.run_dir()).unwrap();
     assert_eq!(status(&tested), BoxStatus::Paused);
@@ -261,9 +261,9 @@ fn a_root_that_leads_elsewhere_is_refused_and_nothing_is_left() {
         return;
     }
     let tested = TestBox::new();
-    std::fs::remove_dir(tested.spec.root.join("dev")).unwrap();
+    std::fs::remove_dir(tested.root().join("dev")).unwrap();
     let outside = tempfile::tempdir().unwrap();
-    symlink(outside.path(), tested.spec.root.join("dev")).unwrap();
+    symlink(outside.path(), tested.root().join("dev")).unwrap();
     let error = tested.start().unwrap_err();
     assert!(error.to_string().contains("/dev is not a directory"), "{error}");
     assert_eq!(std::fs::read_dir(outside.path()).unwrap().count(), 0);

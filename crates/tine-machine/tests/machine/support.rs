@@ -7,8 +7,11 @@ use std::{
     path::{Path, PathBuf},
     sync::mpsc::{Sender, channel},
 };
-use tine_machine::{Bind, ExecContext, MachineError, MonitorProgram, StartSpec, net::NetworkSpec};
-use tine_model::{ExecEvent, ExecOutcome, ExecRequest, ExecStreams, Limits, NetworkMode};
+use tine_machine::{
+    Bind, ContainerSpec, ExecContext, MachineError, MachineSpec, MonitorProgram, StartSpec,
+    net::{Device, NetworkSpec},
+};
+use tine_model::{BoxKind, ExecEvent, ExecOutcome, ExecRequest, ExecStreams, Limits, NetworkMode};
 
 /// False, with a loud word, where containers cannot be made; a failure where they are required.
 pub fn containers() -> bool {
@@ -53,13 +56,12 @@ impl TestBox {
         let spec = StartSpec {
             id,
             hostname: "testbox".parse().unwrap(),
-            root: at("root"),
             run_dir: at("run"),
             log_dir: dir.path().to_owned(),
-            binds: vec![Bind { source: "/usr".into(), target: "/usr".into(), read_only: true }],
             limits: Limits::default(),
             network: NetworkSpec {
                 mode: NetworkMode::None,
+                device: Device::Veth,
                 project: "default".parse().unwrap(),
                 box_name: "testbox".parse().unwrap(),
                 pool_id: "0123".to_owned(),
@@ -68,6 +70,11 @@ impl TestBox {
                 state_dir: at("run"),
                 runtime_dir: at("runtime"),
             },
+            machine: MachineSpec::Container(ContainerSpec {
+                root: at("root"),
+                binds: vec![Bind { source: "/usr".into(), target: "/usr".into(), read_only: true }],
+            }),
+            tied: false,
         };
         let program = MonitorProgram { path: monitor_program(), argv: vec!["monitor".to_owned()] };
         Self { _dir: dir, spec, program }
@@ -82,6 +89,13 @@ impl TestBox {
 
     pub fn start(&self) -> Result<tine_machine::Started, MachineError> {
         tine_machine::start(&self.spec, &self.program)
+    }
+
+    pub fn root(&self) -> PathBuf {
+        match &self.spec.machine {
+            MachineSpec::Container(container) => container.root.clone(),
+            MachineSpec::Vm(_) => unreachable!("these are containers"),
+        }
     }
 
     pub fn run_dir(&self) -> &Path {
@@ -111,7 +125,7 @@ impl TestBox {
     }
 
     pub fn context(&self) -> ExecContext<'_> {
-        ExecContext { run_dir: &self.spec.run_dir, env: &[] }
+        ExecContext { run_dir: &self.spec.run_dir, env: &[], kind: BoxKind::Container }
     }
 
     /// Runs a shell script; gives its exit code and output.

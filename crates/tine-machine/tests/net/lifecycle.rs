@@ -1,24 +1,40 @@
 //! Coming and going: many at once, killed monitors, half-made things, dropped attachments.
 
-use crate::world::{HOST, World, can_run, get, ip, output};
+use crate::{
+    guest::Guest,
+    world::{HOST, World, can_run, get, ip, output},
+};
 use std::{
     io::{BufRead, BufReader, Write},
+    net::Ipv4Addr,
     process::{Child, Command, Stdio},
     time::{Duration, Instant},
 };
-use tine_machine::net::{NetworkSpec, attach, doctor, sweep};
+use tine_machine::net::{Device, NetworkSpec, attach, doctor, sweep};
 use tine_model::CheckStatus;
 
 const SPEC: &str = "TINE_NET_TEST_SPEC";
+
+/// Set when the monitor's machine is to outlive it.
+const MACHINE: &str = "TINE_NET_TEST_MACHINE";
 
 /// Not a test: the monitor of a box, in a process of its own that can be killed.
 #[test]
 #[ignore = "run by other tests"]
 fn monitor() {
     let spec: NetworkSpec = serde_json::from_str(&std::env::var(SPEC).unwrap()).unwrap();
-    let attachment = attach(&spec).unwrap();
+    let mut attachment = attach(&spec).unwrap();
+    let machine = std::env::var_os(MACHINE).map(|_| {
+        let tap = attachment.take_tap().unwrap();
+        rustix::io::fcntl_setfd(&tap, rustix::io::FdFlags::empty()).unwrap();
+        Command::new("sleep").arg("60").stderr(Stdio::null()).spawn().unwrap()
+    });
+    if let Some(machine) = &machine {
+        writeln!(std::io::stderr(), "machine {}", machine.id()).unwrap();
+    }
     writeln!(std::io::stderr(), "address {}", attachment.address.unwrap()).unwrap();
     std::thread::sleep(Duration::from_secs(60));
+    machine.map(|mut machine| machine.wait().unwrap());
     drop(attachment);
 }
 
@@ -26,17 +42,35 @@ struct Monitor(Child);
 
 impl Monitor {
     fn start(spec: &NetworkSpec) -> (Self, String) {
-        let mut child = Command::new(std::env::current_exe().unwrap())
+        let (monitor, mut said) = Self::spawn(Self::command(spec));
+        (monitor, said("address "))
+    }
+
+    /// One with a machine that holds the tap and outlives it.
+    fn start_with_machine(spec: &NetworkSpec) -> (Self, String, Machine) {
+        let mut command = Self::command(spec);
+        command.env(MACHINE, "1");
+        let (monitor, mut said) = Self::spawn(command);
+        let machine = Machine(said("machine ").parse().unwrap());
+        (monitor, said("address "), machine)
+    }
+
+    fn command(spec: &NetworkSpec) -> Command {
+        let mut command = Command::new(std::env::current_exe().unwrap());
+        command
             .args(["--exact", "lifecycle::monitor", "--ignored", "--nocapture"])
             .env(SPEC, serde_json::to_string(spec).unwrap())
             .stdout(Stdio::null())
-            .stderr(Stdio::piped())
-            .spawn()
-            .unwrap();
-        let lines = BufReader::new(child.stderr.take().unwrap()).lines();
-        let address =
-            lines.map_while(Result::ok).find_map(|l| l.strip_prefix("address ").map(str::to_owned)).unwrap();
-        (Self(child), address)
+            .stderr(Stdio::piped());
+        command
+    }
+
+    /// The monitor, and what it says after a word.
+    fn spawn(mut command: Command) -> (Self, impl FnMut(&str) -> String) {
+        let mut child = command.spawn().unwrap();
+        let mut lines = BufReader::new(child.stderr.take().unwrap()).lines().map_while(Result::ok);
+        let said = move |word: &str| lines.find_map(|l| l.strip_prefix(word).map(str::to_owned)).unwrap();
+        (Self(child), said)
     }
 
     fn kill(mut self) {
@@ -52,6 +86,15 @@ impl Drop for Monitor {
     }
 }
 
+/// A process that holds a tap.
+struct Machine(i32);
+
+impl Drop for Machine {
+    fn drop(&mut self) {
+        let _ = nix::sys::signal::kill(nix::unistd::Pid::from_raw(self.0), nix::sys::signal::SIGKILL);
+    }
+}
+
 fn eventually(what: &str, done: impl Fn() -> bool) {
     let end = Instant::now() + Duration::from_secs(10);
     while !done() {
@@ -60,8 +103,8 @@ fn eventually(what: &str, done: impl Fn() -> bool) {
     }
 }
 
-fn no_veth_left() {
-    eventually("the veth pair of a killed box goes", || !output("ip", &["-o", "link"]).contains(": tv"));
+fn no_device_left() {
+    eventually("the device of a killed box goes", || !output("ip", &["-o", "link"]).contains(": tv"));
 }
 
 #[test]
@@ -72,6 +115,7 @@ fn eight_boxes_at_once_get_eight_addresses_and_leave_nothing() {
     let world = World::new();
     let start = |n: u16| {
         let mut spec = world.spec(if n.is_multiple_of(4) { "blue" } else { "red" }, &format!("box{n}"));
+        spec.device = if n.is_multiple_of(2) { Device::Veth } else { Device::Tap };
         spec.publish = vec![format!("{}:80", 8000 + n).parse().unwrap()];
         spec.host_ports = vec![7000 + n];
         world.start(spec)
@@ -104,7 +148,7 @@ fn what_a_killed_monitor_leaves_is_swept() {
     let (monitor, address) = Monitor::start(&spec);
     assert_eq!(sweep(&world.runtime_dir(), false).unwrap(), Vec::<String>::new(), "a live box is left alone");
     monitor.kill();
-    no_veth_left();
+    no_device_left();
     let planned = sweep(&world.runtime_dir(), true).unwrap();
     assert_eq!(planned.len(), 3, "{planned:?}");
     assert_eq!(planned[0], format!("address {address} of box killed"));
@@ -112,6 +156,54 @@ fn what_a_killed_monitor_leaves_is_swept() {
     assert_eq!(sweep(&world.runtime_dir(), false).unwrap(), planned);
     assert_eq!(world.leftovers(), "");
     assert_eq!(sweep(&world.runtime_dir(), false).unwrap(), Vec::<String>::new());
+}
+
+#[test]
+fn what_a_killed_monitor_of_a_vm_box_leaves_is_swept_while_its_machine_lives() {
+    if !can_run() {
+        return;
+    }
+    let world = World::new();
+    let mut spec = world.spec("red", "killed");
+    spec.device = Device::Tap;
+    spec.publish = vec!["8080:80".parse().unwrap()];
+    let (monitor, address, machine) = Monitor::start_with_machine(&spec);
+    assert_eq!(sweep(&world.runtime_dir(), false).unwrap(), Vec::<String>::new(), "a live box is left alone");
+    monitor.kill();
+    let planned = sweep(&world.runtime_dir(), true).unwrap();
+    let device = format!("tv{:08x}", u32::from(address.parse::<Ipv4Addr>().unwrap()));
+    assert_eq!(planned.len(), 4, "{planned:?}");
+    assert_eq!(planned[..2], [format!("device {device}"), format!("address {address} of box killed")]);
+    assert_ne!(world.leftovers(), "", "a plan changes nothing");
+    assert_eq!(sweep(&world.runtime_dir(), false).unwrap(), planned);
+    assert_eq!(world.leftovers(), "");
+    drop(machine);
+}
+
+#[test]
+fn the_tap_of_a_killed_monitor_goes_with_it_or_with_the_heir_of_its_address() {
+    if !can_run() {
+        return;
+    }
+    let world = World::new();
+    let mut spec = world.spec("red", "killed");
+    spec.device = Device::Tap;
+    let (monitor, _) = Monitor::start(&spec);
+    assert!(output("ip", &["-o", "link"]).contains(": tv"));
+    monitor.kill();
+    no_device_left();
+    let (monitor, address, machine) = Monitor::start_with_machine(&spec);
+    monitor.kill();
+    let mut heir = world.spec("red", "heir");
+    heir.device = Device::Tap;
+    let mut heir = world.start(heir);
+    assert_eq!(heir.address().to_string(), address);
+    let guest = Guest::of(&mut heir);
+    drop(machine);
+    assert!(guest.hardware_of(guest.network.gateway).is_some(), "the heir lost its device");
+    heir.stop().unwrap();
+    assert_eq!(sweep(&world.runtime_dir(), false).unwrap(), Vec::<String>::new());
+    assert_eq!(world.leftovers(), "");
 }
 
 #[test]
@@ -137,7 +229,7 @@ fn the_heir_of_a_killed_boxs_address_and_port_inherits_no_permission() {
     assert!(rules.contains(&format!("{address} . 90")), "{rules}");
     heir.stop().unwrap();
     keeper.stop().unwrap();
-    no_veth_left();
+    no_device_left();
     sweep(&world.runtime_dir(), false).unwrap();
     assert_eq!(world.leftovers(), "");
 }
@@ -150,6 +242,7 @@ fn monitors_killed_at_any_moment_leave_what_a_sweep_removes() {
     let world = World::new();
     let spec = |n: u64| {
         let mut spec = world.spec("red", &format!("box{n}"));
+        spec.device = if n.is_multiple_of(2) { Device::Veth } else { Device::Tap };
         spec.publish = vec!["8080:80".parse().unwrap()];
         spec
     };
@@ -168,7 +261,7 @@ fn monitors_killed_at_any_moment_leave_what_a_sweep_removes() {
             world.start(spec(99)).stop().unwrap();
         }
     }
-    no_veth_left();
+    no_device_left();
     sweep(&world.runtime_dir(), false).unwrap();
     assert_eq!(world.leftovers(), "");
 }
@@ -179,9 +272,13 @@ fn a_dropped_attachment_is_taken_away() {
         return;
     }
     let world = World::new();
-    let running = world.start(world.spec("red", "a"));
-    running.actor.run(move || drop(running.attachment));
-    assert_eq!(world.leftovers(), "");
+    for device in [Device::Veth, Device::Tap] {
+        let mut spec = world.spec("red", "a");
+        spec.device = device;
+        let running = world.start(spec);
+        running.actor.run(move || drop(running.attachment));
+        assert_eq!(world.leftovers(), "");
+    }
 }
 
 #[test]

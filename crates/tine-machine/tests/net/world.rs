@@ -12,7 +12,7 @@ use std::{
     thread,
     time::{Duration, Instant},
 };
-use tine_machine::net::{Attachment, NetError, NetworkSpec, attach};
+use tine_machine::net::{Attachment, Device, NetError, NetworkSpec, attach};
 use tine_model::NetworkMode;
 
 /// The host's address towards the outside, and the outside's.
@@ -88,6 +88,16 @@ impl World {
         Path::new(path).exists() && std::fs::write(path, if on { "1" } else { "0" }).is_ok()
     }
 
+    /// Lets frames cross a bridge as they are, also those that are no valid packets.
+    pub fn let_all_frames_through(&self) {
+        for kind in ["iptables", "ip6tables", "arptables"] {
+            let path = format!("/proc/sys/net/bridge/bridge-nf-call-{kind}");
+            if Path::new(&path).exists() {
+                std::fs::write(path, "0").unwrap();
+            }
+        }
+    }
+
     pub fn runtime_dir(&self) -> PathBuf {
         self.dir.path().join("run")
     }
@@ -97,6 +107,7 @@ impl World {
         std::fs::create_dir_all(&state_dir).unwrap();
         NetworkSpec {
             mode: NetworkMode::Nat,
+            device: Device::Veth,
             project: project.parse().unwrap(),
             box_name: name.parse().unwrap(),
             pool_id: "00112233445566778899aabbccddeeff".into(),

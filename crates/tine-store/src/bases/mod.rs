@@ -178,7 +178,7 @@ fn has_tag(meta: &BaseMeta, tag: Option<&Sha256Digest>) -> bool {
     tag.is_none_or(|tag| meta.provenance.build.as_ref().is_some_and(|b| b.script_sha256 == *tag))
 }
 
-fn base_not_found(name: String) -> StoreError {
+pub(crate) fn base_not_found(name: String) -> StoreError {
     StoreError::NotFound { kind: "base", name, hint: "tine base list".to_owned() }
 }
 

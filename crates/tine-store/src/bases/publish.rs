@@ -2,19 +2,20 @@
 
 use super::{BaseMeta, names_in};
 use crate::{
-    document,
+    disk, document,
     error::{Result, StoreError},
-    layout::{META, ROOT},
+    layout::{DISK, META, ROOT},
     pool::Pool,
     root::{measure, standard_mount_points},
     staging::{Staging, discard, open_dir},
+    state::open_file,
 };
 use std::{
     os::fd::{AsFd, BorrowedFd, OwnedFd},
     path::PathBuf,
     time::Duration,
 };
-use tine_model::{BaseAlias, BaseVersion, BaseVersionInfo, BoxRef, Provenance, Timestamp};
+use tine_model::{BaseAlias, BaseVersion, BaseVersionInfo, BoxKind, BoxRef, Provenance, Timestamp};
 use tine_sys::lock::{FileLock, LockMode};
 
 /// The writable tree of a base that is being made.
@@ -46,12 +47,25 @@ impl Pool {
         }
     }
 
-    /// Begins a new base version with a clone of a box's root. Subvolumes nested in it are empty directories there.
+    /// Begins a new base version with a clone of a box's root, or with what lies on the disk of a vm box. Subvolumes
+    /// nested in a root are empty directories there.
     ///
     /// # Errors
-    /// `NotFound` when there is no such box.
+    /// `NotFound` when there is no such box; `Corrupt` when its disk contradicts itself; `Full`.
     pub fn stage_base_from_box(&self, name: &BoxRef) -> Result<BaseStage<'_>> {
-        self.stage_clone(&self.open_box_root(name)?)
+        match self.box_meta(name)?.kind {
+            BoxKind::Container => self.stage_clone(&self.open_box_root(name)?),
+            BoxKind::Vm => self.stage_from_disk(name),
+        }
+    }
+
+    fn stage_from_disk(&self, name: &BoxRef) -> Result<BaseStage<'_>> {
+        // the machine may run on, and its disk must stand still while it is read
+        let view = self.view_of_box(name)?;
+        let image = disk::Image::open(open_file(view.open_root()?.as_fd(), DISK)?.into())?;
+        let stage = self.stage_base(None)?;
+        disk::extract(&image, stage.root())?;
+        Ok(stage)
     }
 
     fn stage_clone(&self, source: &OwnedFd) -> Result<BaseStage<'_>> {

@@ -1,6 +1,6 @@
 //! A box that is held: no other operation on it runs until this is dropped.
 
-use super::{BoxMeta, box_not_found};
+use super::{BoxMeta, box_not_found, box_taken, staged::refuse_volumes};
 use crate::{
     document,
     error::{Result, StoreError},
@@ -14,7 +14,7 @@ use std::{
     path::PathBuf,
     time::{Duration, Instant},
 };
-use tine_model::{BoxName, BoxRef, BoxSettings, ByteSize};
+use tine_model::{BoxKind, BoxName, BoxRef, BoxSettings, ByteSize};
 use tine_sys::{
     btrfs,
     lock::{FileLock, LockMode},
@@ -84,8 +84,7 @@ impl LockedBox<'_> {
     /// `AlreadyExists`.
     pub fn rename(&mut self, new_name: &BoxName) -> Result<()> {
         let name = BoxRef { project: self.name.project.clone(), name: new_name.clone() };
-        let taken = || StoreError::AlreadyExists { kind: "box", name: name.to_string() };
-        rename_to_free(&self.dir(), &self.pool.layout().box_dir(&name), taken)?;
+        rename_to_free(&self.dir(), &self.pool.layout().box_dir(&name), || box_taken(&name))?;
         self.name = name;
         self.pool.commit()
     }
@@ -107,9 +106,13 @@ impl LockedBox<'_> {
     /// limit takes effect with [`LockedBox::set_disk_limit`]. Durable on return.
     ///
     /// # Errors
-    /// `NotFound` for a volume, `InvalidPath` when it cannot be mounted where it is wanted.
+    /// `NotFound` for a volume, `InvalidPath` when it cannot be mounted where it is wanted; `Usage` for what a vm box
+    /// cannot have: volumes, and another length of its disk.
     pub fn write_settings(&self, settings: &BoxSettings) -> Result<BoxMeta> {
         let mut meta = self.meta()?;
+        if meta.kind == BoxKind::Vm {
+            check_vm_settings(&meta.settings, settings)?;
+        }
         let _volumes = self.pool.hold_volumes(&self.name, settings)?;
         let root = self.pool.open_box_root(&self.name)?;
         for volume in settings.volumes.iter().filter(|v| !meta.settings.volumes.contains(v)) {
@@ -124,9 +127,21 @@ impl LockedBox<'_> {
     /// Limits what the box may write to its root beyond what it was cloned or restored from; none removes the limit.
     ///
     /// # Errors
-    /// `Unsupported` without simple quotas.
+    /// `Unsupported` without simple quotas; `Usage` for a vm box, whose disk has its length.
     pub fn set_disk_limit(&self, limit: Option<ByteSize>) -> Result<()> {
+        if self.meta()?.kind == BoxKind::Vm {
+            return Err(disk_has_its_length());
+        }
         let root = open_dir(&self.pool.box_root_path(&self.name))?;
         self.pool.limit_subvolume(btrfs::subvolume_info(root.as_fd())?.id, limit)
     }
+}
+
+fn check_vm_settings(old: &BoxSettings, new: &BoxSettings) -> Result<()> {
+    refuse_volumes(new)?;
+    if old.limits.disk_bytes == new.limits.disk_bytes { Ok(()) } else { Err(disk_has_its_length()) }
+}
+
+fn disk_has_its_length() -> StoreError {
+    StoreError::Usage { message: "the disk of a vm box keeps the size it was made with".to_owned() }
 }

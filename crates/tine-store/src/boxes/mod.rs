@@ -6,9 +6,13 @@
 mod create;
 mod disk;
 mod locked;
+mod origin;
+mod staged;
 
-pub use create::RootOrigin;
 pub use locked::LockedBox;
+pub(crate) use origin::Held;
+pub use origin::RootOrigin;
+pub use staged::StagedBox;
 
 use crate::{
     bases::names_in,
@@ -21,7 +25,8 @@ use crate::{
 use serde::{Deserialize, Serialize};
 use std::{os::fd::OwnedFd, path::PathBuf};
 use tine_model::{
-    BaseVersion, BoxKind, BoxName, BoxRef, BoxSettings, ByteSize, ProjectName, Reporter, Timestamp,
+    BaseVersion, BoxKind, BoxName, BoxRef, BoxSettings, ByteSize, ImageTag, KernelName, ProjectName,
+    Reporter, Timestamp,
 };
 
 /// `meta.json` of a box.
@@ -40,8 +45,21 @@ pub struct BoxMeta {
     pub base: Option<BaseVersion>,
     /// Logical size of what it was cloned from, if that is known.
     pub size_bytes: Option<ByteSize>,
+    /// The kernel that a vm box boots; the pool's default when none.
+    #[serde(default, skip_serializing_if = "Option::is_none")]
+    pub kernel: Option<KernelName>,
+    /// The image it came from.
+    #[serde(default, skip_serializing_if = "Option::is_none")]
+    pub image: Option<ImageTag>,
     /// What it is set up with.
     pub settings: BoxSettings,
+}
+
+impl BoxMeta {
+    /// The limit on what it writes to its root. The disk of a vm box bounds that by its length.
+    pub(crate) fn written_limit(&self) -> Option<ByteSize> {
+        self.settings.limits.disk_bytes.filter(|_| self.kind == BoxKind::Container)
+    }
 }
 
 impl Document for BoxMeta {
@@ -134,6 +152,10 @@ impl Pool {
     pub fn box_run_path(&self, name: &BoxRef) -> PathBuf {
         self.layout().box_dir(name).join(RUN)
     }
+}
+
+fn box_taken(name: &BoxRef) -> StoreError {
+    StoreError::AlreadyExists { kind: "box", name: name.to_string() }
 }
 
 pub(crate) fn box_not_found(name: &BoxRef) -> StoreError {

@@ -1,10 +1,8 @@
 //! Whether two objects differ as a user means it: content, type, mode, owner, xattrs, device number; never times.
 
-use super::content;
-use tine_sys::{
-    SysResult,
-    tree::{Kind, Meta, Node},
-};
+use super::object::Object;
+use crate::Result;
+use tine_sys::tree::{Kind, Meta};
 
 /// In which respect two objects differ first.
 #[derive(Debug, Clone, Copy, PartialEq, Eq)]
@@ -19,7 +17,7 @@ pub(super) enum Difference {
 }
 
 /// Compares two objects themselves, not what lies below them; cheap respects first.
-pub(super) fn difference(older: &Node, newer: &Node) -> SysResult<Option<Difference>> {
+pub(super) fn difference<O: Object>(older: &O, newer: &O) -> Result<Option<Difference>> {
     if let Some(found) = by_stat(older.meta(), newer.meta()) {
         return Ok(Some(found));
     }
@@ -27,7 +25,7 @@ pub(super) fn difference(older: &Node, newer: &Node) -> SysResult<Option<Differe
         return Ok(Some(Difference::Xattrs));
     }
     let same = match older.meta().kind {
-        Kind::File => content::same(older, newer)?,
+        Kind::File => older.same_content(newer)?,
         Kind::Symlink => older.read_link()? == newer.read_link()?,
         _ => true,
     };

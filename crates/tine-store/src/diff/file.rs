@@ -3,6 +3,7 @@
 use super::{
     compare::{Difference, difference},
     hidden::HiddenPaths,
+    object::Object,
     unified::unified,
 };
 use crate::{Result, StoreError};
@@ -26,8 +27,12 @@ pub fn file(older: &Tree, newer: &Tree, path: &RawPath, hidden: &HiddenPaths) ->
     let newer = side(newer, path, &hidden)?;
     // trees may resolve links differently; the newer one's answer is the path as a user sees it now
     let shown = if newer.node.is_some() || older.node.is_none() { &newer.path } else { &older.path };
-    let path = RawPath::new(shown.as_os_str().as_bytes());
-    match (older.node, newer.node) {
+    answer(RawPath::new(shown.as_os_str().as_bytes()), older.node, newer.node)
+}
+
+/// How the objects that a path leads to in two trees differ.
+pub(super) fn answer<O: Object>(path: RawPath, older: Option<O>, newer: Option<O>) -> Result<DiffFile> {
+    match (older, newer) {
         (None, None) => Err(StoreError::NotFound {
             kind: "path",
             name: path.to_string(),
@@ -71,7 +76,7 @@ fn side(tree: &Tree, asked: &RawPath, hidden: &HiddenPaths) -> Result<Side> {
     Ok(Side { path: found.path, node })
 }
 
-fn invalid(path: &RawPath, problem: &str) -> StoreError {
+pub(super) fn invalid(path: &RawPath, problem: &str) -> StoreError {
     StoreError::InvalidPath { path: path.to_string(), problem: problem.to_owned() }
 }
 
@@ -92,7 +97,7 @@ impl Content {
     }
 }
 
-fn content(path: &RawPath, node: &Node) -> Result<Content> {
+fn content<O: Object>(path: &RawPath, node: &O) -> Result<Content> {
     if node.meta().kind != Kind::File {
         return Ok(Content::Special);
     }
@@ -110,17 +115,17 @@ fn content(path: &RawPath, node: &Node) -> Result<Content> {
     })
 }
 
-fn added(path: RawPath, node: &Node) -> Result<DiffFile> {
+fn added<O: Object>(path: RawPath, node: &O) -> Result<DiffFile> {
     let current = content(&path, node)?.text();
     Ok(DiffFile { path, status: FileStatus::Added, current, previous: None, diff: None })
 }
 
-fn deleted(path: RawPath, node: &Node) -> Result<DiffFile> {
+fn deleted<O: Object>(path: RawPath, node: &O) -> Result<DiffFile> {
     let previous = content(&path, node)?.text();
     Ok(DiffFile { path, status: FileStatus::Deleted, current: None, previous, diff: None })
 }
 
-fn both(path: RawPath, older: &Node, newer: &Node) -> Result<DiffFile> {
+fn both<O: Object>(path: RawPath, older: &O, newer: &O) -> Result<DiffFile> {
     let (was, is) = (content(&path, older)?, content(&path, newer)?);
     let differs = difference(older, newer)?;
     let status = if differs.is_some() { FileStatus::Modified } else { FileStatus::Unchanged };
@@ -132,27 +137,23 @@ fn both(path: RawPath, older: &Node, newer: &Node) -> Result<DiffFile> {
 }
 
 /// The text diff where contents differ, else a line that says what does.
-fn explain(
+fn explain<O: Object>(
     path: &RawPath,
-    older: &Node,
-    newer: &Node,
+    older: &O,
+    newer: &O,
     contents: (&Content, &Content),
     differs: Difference,
 ) -> Result<String> {
     let text = match contents {
         (Content::Text(was), Content::Text(is)) => unified(path.as_bytes(), was, is),
         (Content::Special, _) | (_, Content::Special) => String::new(),
-        _ if content_differs(older, newer)? => "Binary files differ\n".to_owned(),
+        _ if !older.same_content(newer)? => "Binary files differ\n".to_owned(),
         _ => String::new(),
     };
     if text.is_empty() { sentence(older, newer, differs) } else { Ok(text) }
 }
 
-fn content_differs(older: &Node, newer: &Node) -> Result<bool> {
-    Ok(!super::content::same(older, newer)?)
-}
-
-fn sentence(older: &Node, newer: &Node, differs: Difference) -> Result<String> {
+fn sentence<O: Object>(older: &O, newer: &O, differs: Difference) -> Result<String> {
     let (was, is) = (older.meta(), newer.meta());
     Ok(match differs {
         Difference::Kind => format!("type changed: {} to {}\n", kind(was.kind), kind(is.kind)),
@@ -164,7 +165,7 @@ fn sentence(older: &Node, newer: &Node, differs: Difference) -> Result<String> {
         ),
         Difference::Xattrs => "extended attributes changed\n".to_owned(),
         Difference::Content if is.kind == Kind::Symlink => {
-            let target = |node: &Node| node.read_link().map(|t| RawPath::new(t.as_bytes()));
+            let target = |node: &O| node.read_link().map(|t| RawPath::new(t.as_bytes()));
             format!("link target changed: {} to {}\n", target(older)?, target(newer)?)
         }
         Difference::Content => "Binary files differ\n".to_owned(),

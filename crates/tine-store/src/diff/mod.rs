@@ -7,13 +7,16 @@
 mod collect;
 mod compare;
 mod content;
+mod disk;
 mod file;
 mod hidden;
 mod namespace;
+mod object;
 mod send;
 mod stream;
 mod unified;
 
+pub use disk::{file as disk_file, status as disk_status};
 pub use file::{FILE_MAX, file};
 pub use hidden::HiddenPaths;
 

@@ -5,6 +5,7 @@
 mod image;
 mod init;
 mod space;
+mod stored;
 
 pub use init::PoolInit;
 
@@ -124,6 +125,7 @@ impl Pool {
         store.check(root)?;
         let lock = FileLock::acquire_within(&layout.lock(), mode, wait)?
             .ok_or_else(|| StoreError::Busy { what: format!("the pool at {}", root.display()) })?;
+        complete(&layout)?;
         Ok(Self { dir: staging::open_dir(root)?, layout, store, _lock: lock })
     }
 
@@ -189,6 +191,13 @@ impl Pool {
         let transaction = btrfs::start_sync(self.dir())?;
         Ok(btrfs::wait_sync(self.dir(), transaction)?)
     }
+}
+
+/// Makes the directories that a pool made by an older version lacks.
+fn complete(layout: &Layout) -> Result<()> {
+    let missing =
+        layout::DIRECTORIES.iter().map(|name| layout.root().join(name)).filter(|path| !path.exists());
+    missing.into_iter().try_for_each(|path| staging::ensure_dir(&path, 0o700))
 }
 
 impl std::ops::Deref for ExclusivePool {

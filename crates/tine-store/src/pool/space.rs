@@ -5,11 +5,12 @@ use crate::{
     bases::names_in,
     boxes::BoxRecord,
     error::{Result, StoreError, at},
+    layout::ROOT,
     root::measure,
     staging::open_dir,
 };
 use std::{collections::HashSet, os::fd::AsFd, path::PathBuf};
-use tine_model::{BaseVersion, BoxUsage, ByteSize, DiskUsage, Reporter};
+use tine_model::{BaseVersion, BoxKind, BoxUsage, ByteSize, DiskUsage, Reporter};
 use tine_sys::{
     btrfs::{self, Uuid},
     mountpoint::{self, Space},
@@ -24,7 +25,7 @@ impl Pool {
         Ok(mountpoint::space(self.root())?)
     }
 
-    /// Bytes of the pool and of every box's root.
+    /// Bytes of the pool, of every box's root, and of images, kernels and cached disks.
     ///
     /// A box's exclusive bytes are those of extents that the kernel says no other tree points to (FIEMAP), so they
     /// fall when a snapshot is taken and rise when it is deleted. Asked only of files changed since the box was
@@ -52,6 +53,7 @@ impl Pool {
             used_bytes: ByteSize(space.total - space.free.min(space.total)),
             free_bytes: ByteSize(space.available),
             boxes: usage,
+            stored: self.stored_usage(reporter)?,
         })
     }
 
@@ -62,19 +64,25 @@ impl Pool {
             root => root?,
         };
         let size = measure::tree_size(&root, unchanging)?;
+        let logical = match record.meta.kind {
+            BoxKind::Container => size.logical,
+            BoxKind::Vm => size.stored,
+        };
         Ok(Some(BoxUsage {
             name: record.name,
-            logical_bytes: ByteSize(size.logical),
+            logical_bytes: ByteSize(logical),
             exclusive_bytes: ByteSize(size.exclusive),
         }))
     }
 
-    /// The UUIDs of every base's and snapshot's root.
+    /// The UUIDs of every base's, snapshot's, image's and cached disk's root.
     fn read_only_roots(&self, boxes: &[BoxRecord]) -> Result<HashSet<Uuid>> {
         let mut paths: Vec<PathBuf> = Vec::new();
         for version in names_in::<BaseVersion>(&self.layout().bases())? {
             paths.push(self.base_root_path(&version));
         }
+        paths.extend(self.image_tags()?.iter().map(|tag| self.layout().image(tag).join(ROOT)));
+        paths.extend(self.disk_names()?.iter().map(|name| self.disk_dir(name).join(ROOT)));
         for BoxRecord { name, .. } in boxes {
             // a box that was deleted meanwhile has no snapshots
             let names = self.snapshot_names(name).unwrap_or_default();

@@ -19,6 +19,8 @@ use tine_sys::{
 pub struct TreeSize {
     /// The sum of the lengths of its regular files and links.
     pub logical: u64,
+    /// Bytes of file data without holes.
+    pub stored: u64,
     /// Bytes of file data on disk that no other tree or file points to. Data that lies inside metadata (files of up
     /// to about 2 KiB) and metadata itself are not counted.
     pub exclusive: u64,
@@ -38,6 +40,25 @@ pub fn logical_size(root: &OwnedFd) -> Result<ByteSize> {
     Ok(ByteSize(sum))
 }
 
+/// What the files of the subvolume `root` hold, without holes: the size of a disk or memory, which are sparse.
+///
+/// # Errors
+/// The kernel's.
+pub fn stored_size(root: &OwnedFd) -> Result<ByteSize> {
+    let mut sum = 0u64;
+    btrfs::inodes(root.as_fd(), |inode| {
+        if inode.is_file() {
+            sum = sum.saturating_add(stored_bytes(&inode));
+        }
+    })?;
+    Ok(ByteSize(sum))
+}
+
+/// A file that is all data may take more on disk than it is long.
+fn stored_bytes(inode: &btrfs::Inode) -> u64 {
+    inode.allocated.min(inode.size)
+}
+
 /// The logical and exclusive size of the subvolume `root`. `unchanging` are the UUIDs of read-only subvolumes: when
 /// `root` was cloned from one of them, files not changed since then share all their data with it, and only the
 /// others are looked at.
@@ -53,6 +74,9 @@ pub fn tree_size(root: &OwnedFd, unchanging: &HashSet<Uuid>) -> Result<TreeSize>
     btrfs::inodes(root.as_fd(), |inode| {
         if inode.is_file() || inode.is_symlink() {
             size.logical = size.logical.saturating_add(inode.size);
+        }
+        if inode.is_file() {
+            size.stored = size.stored.saturating_add(stored_bytes(&inode));
         }
         if inode.is_file() && inode.allocated > 0 && inode.changed_in > shared_until {
             candidates.push(inode.number);

@@ -16,8 +16,10 @@ use tine_sys::SysError;
 
 /// Directories that Tine or the kernel mounts something on in every container box.
 const MOUNT_DIRS: [&str; 7] = ["/proc", "/sys", "/dev", "/home", "/box/proj", "/box/all", "/box/bin"];
-/// Files that are mounted over in every container box.
-const MOUNT_FILES: [&str; 3] = ["hosts", "hostname", "resolv.conf"];
+/// Files of `/etc` that are mounted over: the first three in every box, the last in those of kind vm.
+const MOUNT_FILES: [&str; 4] = ["hosts", "hostname", "resolv.conf", "machine-id"];
+/// Directories that the guest of a vm box mounts something on or needs before it can write, and their modes.
+const GUEST_DIRS: [(&str, u32); 2] = [("/run", 0o755), ("/tmp", 0o1777)];
 
 /// Makes the directory a volume is mounted on, with its parents, unless it is there.
 ///
@@ -27,8 +29,8 @@ pub fn prepare_mount_point(root: BorrowedFd<'_>, path: &MountPath) -> Result<()>
     ensure_directory(root, path.as_str()).map(drop)
 }
 
-/// Makes what Tine mounts over in every container box, so that no start of a box changes its root: `/proc`, `/sys`,
-/// `/dev`, `/home`, `/box/…` as directories, and `/etc/hosts`, `/etc/hostname`, `/etc/resolv.conf` as empty files
+/// Makes what Tine mounts over in boxes, so that no start of a box changes its root: `/proc`, `/sys`, `/dev`, `/home`,
+/// `/box/…` as directories, and `/etc/hosts`, `/etc/hostname`, `/etc/resolv.conf`, `/etc/machine-id` as empty files
 /// where nothing is. A link at `/etc/resolv.conf`, which leads into the host's or nobody's `/run`, becomes an
 /// empty file.
 ///
@@ -40,6 +42,22 @@ pub fn standard_mount_points(root: BorrowedFd<'_>) -> Result<()> {
     }
     let etc = ensure_directory(root, "/etc")?;
     MOUNT_FILES.iter().try_for_each(|name| ensure_file(etc.as_fd(), name))
+}
+
+/// As [`standard_mount_points`], with `/run` and `/tmp` too: what a guest finds on a disk made of this tree.
+///
+/// # Errors
+/// As [`standard_mount_points`].
+pub fn guest_mount_points(root: BorrowedFd<'_>) -> Result<()> {
+    standard_mount_points(root)?;
+    for (path, mode) in GUEST_DIRS {
+        if !matches!(open_in_root(root, path), Err(Errno::NOENT)) {
+            continue;
+        }
+        let dir = ensure_directory(root, path)?;
+        rustix::fs::fchmod(&dir, Mode::from_raw_mode(mode)).map_err(|e| failed("set mode of", path, e))?;
+    }
+    Ok(())
 }
 
 fn ensure_directory(root: BorrowedFd<'_>, path: &str) -> Result<OwnedFd> {

@@ -2,6 +2,7 @@
 //!
 //! A snapshot's directory can be renamed though its root is read-only, so its name stands nowhere else.
 
+mod live;
 mod prune;
 mod restore;
 
@@ -17,16 +18,18 @@ use crate::{
     layout::{META, ROOT, SIZE, SNAPSHOTS},
     pool::Pool,
     root::measure,
-    staging::{Staging, discard, open_dir, rename_to_free, withdraw},
+    staging::{Staging, discard, now_ns, open_dir, rename_to_free, withdraw},
+    state::SavedState,
 };
 use serde::{Deserialize, Serialize};
 use std::{
     collections::BTreeSet,
     os::fd::{AsFd, OwnedFd},
     path::PathBuf,
-    time::{SystemTime, UNIX_EPOCH},
 };
-use tine_model::{BoxRef, ByteSize, CreateSnapshot, Reporter, SnapshotInfo, SnapshotName, Timestamp};
+use tine_model::{
+    BoxKind, BoxRef, ByteSize, CreateSnapshot, Reporter, SnapshotInfo, SnapshotName, Timestamp,
+};
 use tine_sys::btrfs;
 
 /// `meta.json` of a snapshot.
@@ -40,6 +43,9 @@ pub(crate) struct SnapshotMeta {
     description: String,
     #[serde(default, skip_serializing_if = "Vec::is_empty")]
     missing_subvolumes: Vec<String>,
+    /// The machine, where the snapshot holds it too.
+    #[serde(default, skip_serializing_if = "Option::is_none")]
+    pub live: Option<SavedState>,
 }
 
 impl Document for SnapshotMeta {
@@ -59,6 +65,8 @@ pub struct SnapshotRecord {
     pub description: String,
     /// Paths of nested subvolumes of the box that it holds only as empty directories.
     pub missing_subvolumes: Vec<String>,
+    /// Whether it holds memory and devices too.
+    pub live: bool,
     created_ns: u64,
 }
 
@@ -69,6 +77,7 @@ impl SnapshotRecord {
             created_at: meta.created_at,
             description: meta.description,
             missing_subvolumes: meta.missing_subvolumes,
+            live: meta.live.is_some(),
             created_ns: meta.created_ns,
         }
     }
@@ -81,6 +90,8 @@ impl SnapshotRecord {
             size_bytes,
             created_at: self.created_at,
             description: self.description,
+            live: self.live,
+            pause_us: None,
             missing_subvolumes: self.missing_subvolumes,
         }
     }
@@ -151,7 +162,8 @@ impl Pool {
         Ok(self.snapshot(name, snapshot)?.into_info(Some(self.snapshot_size(name, snapshot)?)))
     }
 
-    /// Logical size of a snapshot's tree. The file that keeps it is a cache: it may be deleted, and it is written
+    /// Size of a snapshot: the lengths of its files; of a vm box, what its disk, and its memory and devices if it has
+    /// them, hold without holes. The file that keeps it is a cache: it may be deleted, and it is written
     /// when it can be.
     ///
     /// # Errors
@@ -163,13 +175,25 @@ impl Pool {
         if let Some(bytes) = cached {
             return Ok(ByteSize(bytes));
         }
-        let size = measure::logical_size(&self.open_snapshot_root(name, snapshot)?)?;
+        let size = self.measure_snapshot(name, snapshot)?;
         if let Err(e) =
             document::replace_bytes(&self.layout().tmp(), &path, format!("{}\n", size.bytes()).as_bytes())
         {
             tracing::debug!("the size of snapshot {name}/{snapshot} is not kept: {e}");
         }
         Ok(size)
+    }
+
+    fn measure_snapshot(&self, name: &BoxRef, snapshot: &SnapshotName) -> Result<ByteSize> {
+        let root = self.open_snapshot_root(name, snapshot)?;
+        match self.box_meta(name)?.kind {
+            BoxKind::Container => measure::logical_size(&root),
+            BoxKind::Vm => {
+                let disk = measure::stored_size(&root)?.bytes();
+                let state = self.stored_in_state(name, snapshot)?.bytes();
+                Ok(ByteSize(disk.saturating_add(state)))
+            }
+        }
     }
 
     /// The root of a snapshot, opened for reading.
@@ -251,15 +275,23 @@ impl LockedBox<'_> {
     /// # Errors
     /// `AlreadyExists` when the name is taken, `Full`.
     pub fn create_snapshot(&self, request: &CreateSnapshot) -> Result<SnapshotRecord> {
-        let names = self.pool.snapshot_names(self.name())?;
-        let snapshot = match &request.name {
-            Some(name) if names.contains(name) => return Err(self.snapshot_taken(name)),
-            Some(name) => name.clone(),
-            None => next_name(&names)?,
-        };
+        let snapshot = self.free_snapshot_name(request)?;
         let record = self.take_snapshot(&snapshot, &request.description)?;
         self.pool.commit()?;
         Ok(record)
+    }
+
+    /// The name that a new snapshot will have.
+    ///
+    /// # Errors
+    /// `AlreadyExists` when the one asked for is taken.
+    pub fn free_snapshot_name(&self, request: &CreateSnapshot) -> Result<SnapshotName> {
+        let names = self.pool.snapshot_names(self.name())?;
+        match &request.name {
+            Some(name) if names.contains(name) => Err(self.snapshot_taken(name)),
+            Some(name) => Ok(name.clone()),
+            None => next_name(&names),
+        }
     }
 
     /// Takes a snapshot under a name that is free; the next commit makes its name durable.
@@ -271,6 +303,7 @@ impl LockedBox<'_> {
             created_ns: now_ns(),
             description: description.to_owned(),
             missing_subvolumes: nested_paths(&root)?,
+            live: None,
         };
         let staging = self.pool.stage()?;
         // before the snapshot, whose own commit then carries the document along
@@ -340,12 +373,6 @@ fn nested_paths(root: &OwnedFd) -> Result<Vec<String>> {
         None => format!("…/{}", String::from_utf8_lossy(&n.name)),
     };
     Ok(nested.iter().take(MOST).map(shown).collect())
-}
-
-fn now_ns() -> u64 {
-    SystemTime::now()
-        .duration_since(UNIX_EPOCH)
-        .map_or(0, |d| u64::try_from(d.as_nanos()).unwrap_or(u64::MAX))
 }
 
 #[cfg(test)]

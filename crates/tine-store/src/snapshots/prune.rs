@@ -44,6 +44,7 @@ mod tests {
             created_at: Timestamp::from_second(h * 3600),
             description: String::new(),
             missing_subvolumes: Vec::new(),
+            live: false,
             created_ns: 0,
         };
         hours.iter().map(record).collect()

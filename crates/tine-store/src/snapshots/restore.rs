@@ -149,7 +149,7 @@ impl LockedBox<'_> {
     }
 
     fn limit_root(&self, root: &Path) -> Result<()> {
-        match self.meta()?.settings.limits.disk_bytes {
+        match self.meta()?.written_limit() {
             Some(limit) => {
                 self.pool.limit_subvolume(btrfs::subvolume_info(open_dir(root)?.as_fd())?.id, Some(limit))
             }

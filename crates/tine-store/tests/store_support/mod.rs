@@ -1,6 +1,8 @@
 //! A pool on a loop file of its own, taken down whatever happens to the test.
 #![expect(dead_code, reason = "every test file uses a part of this")]
 
+pub mod machine;
+
 use rustix::fs::{CWD, FileType, Mode, XattrFlags};
 use std::{
     collections::BTreeMap,
@@ -115,7 +117,7 @@ pub fn lock<'p>(pool: &'p Pool, name: &BoxRef) -> LockedBox<'p> {
 }
 
 pub fn take(pool: &Pool, name: &BoxRef, snapshot: &str) {
-    let request = CreateSnapshot { name: Some(snap(snapshot)), description: String::new() };
+    let request = CreateSnapshot { name: Some(snap(snapshot)), ..CreateSnapshot::default() };
     lock(pool, name).create_snapshot(&request).unwrap();
 }
 

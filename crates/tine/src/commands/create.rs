@@ -7,8 +7,8 @@ use crate::{
     progress::Length,
 };
 use tine_model::{
-    BaseRef, BoxSettings, BoxSource, ByteSize, CpuLimit, CreateBox, EnvVar, Error, ErrorCode, Limits,
-    NetworkMode, ProjectName, PublishedPort, Result, Service, Tag, VolumeMount,
+    Accel, BaseRef, BoxSettings, BoxSource, ByteSize, CpuLimit, CreateBox, EnvVar, ImageTag, Limits,
+    NetworkMode, ProjectName, PublishedPort, Service, Tag, VolumeMount,
 };
 
 /// What `create` takes.
@@ -18,7 +18,9 @@ use tine_model::{
   tine create web --base python --memory 512MiB --cpu 1.5 -e COLOR=blue -t team=a
   tine create copy --fork web
   tine create old --from web/v0 --no-start
-  tine create api -d data=/srv/data:ro --publish 127.0.0.1:8080:80")]
+  tine create api -d data=/srv/data:ro --publish 127.0.0.1:8080:80
+  tine create machine --vm --cpus 2 --memory 1GiB --disk 20GiB
+  tine create warm --image python-numpy")]
 pub struct Args {
     /// The new box, BOX or PROJECT:BOX
     pub name: BoxArg,
@@ -43,10 +45,10 @@ pub struct Args {
     /// Limit processor time, in processors
     #[arg(long, value_name = "N")]
     pub cpu: Option<CpuLimit>,
-    /// Limit memory
+    /// Limit memory; of a vm box: the size of its memory
     #[arg(long, value_name = "SIZE")]
     pub memory: Option<ByteSize>,
-    /// Limit what is written to the root
+    /// Limit what is written to the root; of a vm box: the size of its disk
     #[arg(long, value_name = "SIZE")]
     pub disk: Option<ByteSize>,
     /// Limit processes and threads [default: 4096]
@@ -67,25 +69,33 @@ pub struct Args {
     /// Delete it when it stops
     #[arg(long)]
     pub rm: bool,
-    /// Make a box with a kernel of its own
-    #[arg(long, hide = true)]
+    /// Make a microVM with a kernel and a disk of its own
+    #[arg(long)]
     pub vm: bool,
-    /// Make it from an image
-    #[arg(long, value_name = "TAG", hide = true, group = "origin")]
-    pub image: Option<String>,
+    /// Processors of a vm box [default: 1]
+    #[arg(long, value_name = "N", value_parser = clap::value_parser!(u32).range(1..=64))]
+    pub cpus: Option<u32>,
+    /// Run a vm box's instructions by kvm or tcg [default: kvm where it works]
+    #[arg(long)]
+    pub accel: Option<Accel>,
+    /// Make it from an image: a vm box that goes on from its instant
+    #[arg(long, value_name = "TAG", group = "origin")]
+    pub image: Option<ImageTag>,
+    /// Boot the image's disk instead of going on from its memory
+    #[arg(long, requires = "image")]
+    pub cold: bool,
 }
 
 impl Args {
-    fn request(&self, project: &ProjectName) -> Result<CreateBox> {
-        if self.vm || self.image.is_some() {
-            return Err(Error::new(ErrorCode::Unsupported, "this build makes only boxes of kind container"));
-        }
-        Ok(CreateBox {
+    fn request(&self, project: &ProjectName) -> CreateBox {
+        CreateBox {
             name: self.name.within(project),
             source: self.source(project),
             settings: self.settings(),
+            vm: self.vm,
+            cold: self.cold,
             start: !self.no_start,
-        })
+        }
     }
 
     fn source(&self, project: &ProjectName) -> BoxSource {
@@ -94,6 +104,9 @@ impl Args {
         }
         if let Some(from) = &self.from {
             return BoxSource::Snapshot { name: from.name.within(project), snapshot: from.snapshot.clone() };
+        }
+        if let Some(tag) = &self.image {
+            return BoxSource::Image(tag.clone());
         }
         BoxSource::Base(self.base.clone().unwrap_or_else(BaseRef::box_base))
     }
@@ -110,13 +123,15 @@ impl Args {
             host_ports: self.host_port.clone(),
             volumes: self.volumes.clone(),
             remove_on_stop: self.rm,
+            cpus: self.cpus,
+            accel: self.accel,
         }
     }
 }
 
 /// Makes a box and prints its name.
 pub fn run(service: &dyn Service, project: &ProjectName, args: &Args, out: &mut Output) -> Outcome {
-    let info = service.create_box(&args.request(project)?, &out.progress(Length::Short))?;
+    let info = service.create_box(&args.request(project), &out.progress(Length::Short))?;
     out.name(&info, &info.summary.name)?;
     Ok(0)
 }

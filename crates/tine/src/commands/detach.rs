@@ -1,5 +1,6 @@
 //! `tine detach`
 
+use super::count;
 use crate::{failure::Outcome, output::Output, progress::Length};
 use tine_model::Service;
 
@@ -15,7 +16,6 @@ pub fn run(service: &dyn Service, out: &mut Output) -> Outcome {
     let names: Vec<String> = report.stopped.iter().map(|b| format!("{}:{}", b.project, b.name)).collect();
     out.names(&report, &names)?;
     let end = if report.unmounted { "unmounted the pool" } else { "the pool stays where it is, on btrfs" };
-    let boxes = if report.stopped.len() == 1 { "box" } else { "boxes" };
-    out.say(&format!("stopped {} {boxes}; {end}", report.stopped.len()));
+    out.say(&format!("stopped {}; {end}", count(report.stopped.len(), "box")));
     Ok(0)
 }

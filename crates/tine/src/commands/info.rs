@@ -1,7 +1,7 @@
 //! `tine info`
 
 use crate::{args::BoxArg, failure::Outcome, output::Output, table::or_dash};
-use tine_model::{BoxInfo, Limits, ProjectName, Service};
+use tine_model::{BoxInfo, BoxKind, Limits, ProjectName, Service};
 
 /// What `info` takes.
 #[derive(Debug, clap::Args)]
@@ -34,6 +34,12 @@ fn text(info: &BoxInfo, out: &mut Output) -> Outcome<()> {
     out.field("publish", joined(&settings.publish))?;
     out.field("host ports", joined(&settings.host_ports))?;
     limits(&settings.limits, out)?;
+    if summary.kind == BoxKind::Vm {
+        machine(info, out)?;
+    }
+    if let Some(end) = &info.last_end {
+        out.field("last end", end)?;
+    }
     out.field("volumes", joined(&settings.volumes))?;
     out.field("env", joined(&settings.env))?;
     out.field("tags", joined(&summary.tags))?;
@@ -48,6 +54,12 @@ fn limits(limits: &Limits, out: &mut Output) -> Outcome<()> {
     out.field("memory", or_dash(limits.memory_bytes))?;
     out.field("disk", or_dash(limits.disk_bytes))?;
     out.field("pids", or_dash(limits.pids))
+}
+
+/// What only a vm box has.
+fn machine(info: &BoxInfo, out: &mut Output) -> Outcome<()> {
+    out.field("cpus", info.settings.cpus.unwrap_or(1))?;
+    out.field("accel", or_dash(info.accel.or(info.settings.accel)))
 }
 
 fn joined<T: ToString>(items: &[T]) -> String {

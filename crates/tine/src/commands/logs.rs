@@ -10,7 +10,9 @@ use tine_model::{ErrorCode, LogsRequest, ProjectName, Service};
 
 /// What `logs` takes.
 #[derive(Debug, clap::Args)]
-#[command(after_help = "Examples:\n  tine logs web\n  tine logs web --tail 20 --follow")]
+#[command(
+    after_help = "Examples:\n  tine logs web\n  tine logs web --tail 20 --follow\n  tine logs machine --console"
+)]
 pub struct Args {
     /// The box, BOX or PROJECT:BOX
     #[arg(value_name = "BOX")]
@@ -21,11 +23,14 @@ pub struct Args {
     /// Only the last lines
     #[arg(short = 'n', long, value_name = "LINES")]
     pub tail: Option<u32>,
+    /// What the kernel of a vm box wrote to its console instead
+    #[arg(long)]
+    pub console: bool,
 }
 
 /// Prints the output of a box's background programs.
 pub fn run(service: &dyn Service, project: &ProjectName, args: &Args, out: &mut Output) -> Outcome {
-    let request = LogsRequest { tail: args.tail, follow: args.follow };
+    let request = LogsRequest { tail: args.tail, follow: args.follow, console: args.console };
     let progress = out.progress(Length::Short);
     let name = args.name.within(project);
     let result = out.live_stream(|stream| service.logs(&name, &request, stream, &progress));

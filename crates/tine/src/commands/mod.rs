@@ -13,9 +13,12 @@ pub mod df;
 pub mod diff;
 pub mod doctor;
 pub mod exec;
+pub mod fork;
 pub mod gc;
+pub mod image;
 pub mod info;
 pub mod init;
+pub mod kernel;
 pub mod lifecycle;
 pub mod list;
 pub mod logs;
@@ -71,13 +74,22 @@ pub fn run(service: &dyn Service, project: &ProjectName, command: &Command, out:
         Command::Snapshot(command) => snapshot::run(service, project, command, out),
         Command::Diff(command) => diff::run(service, project, command, out),
         Command::Base(command) => base::run(service, project, command, out),
+        Command::Image(command) => image::run(service, project, command, out),
+        Command::Images(_) => image::list(service, out),
+        Command::Fork(args) => fork::run(service, project, args, out),
+        Command::Kernel(command) => kernel::run(service, command, out),
         Command::Volume(command) => volume::run(service, project, command, out),
         Command::Completion(args) => completion::run(args, out),
         Command::Version(_) => version::run(out),
     }
 }
 
-/// `3 snapshots`, `1 snapshot`.
+/// `3 snapshots`, `1 snapshot`, `2 boxes`.
 fn count(number: usize, noun: &str) -> String {
-    format!("{number} {noun}{}", if number == 1 { "" } else { "s" })
+    let ending = match number {
+        1 => "",
+        _ if noun.ends_with('x') => "es",
+        _ => "s",
+    };
+    format!("{number} {noun}{ending}")
 }

@@ -54,7 +54,7 @@ const PROGRAMS: [&str; 31] = [
     "ps",
 ];
 /// What a box needs of the kernel; the rules of the firewall included.
-const MODULES: [&str; 15] = [
+const MODULES: [&str; 16] = [
     "loop",
     "crc32c",
     "btrfs",
@@ -70,6 +70,7 @@ const MODULES: [&str; 15] = [
     "nft_fib_ipv4",
     "nft_fib_ipv6",
     "nft_redir",
+    "nft_meta_bridge",
 ];
 
 /// A kernel with its modules: `$TINE_TEST_KERNEL/vmlinuz` and `$TINE_TEST_KERNEL/lib/modules/<version>`.

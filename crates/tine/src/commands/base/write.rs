@@ -1,15 +1,14 @@
 //! `tine base build`, `install`, `update` and `save`: verbs that write a new version.
 
 use crate::{
-    args::BoxArg,
-    failure::{Outcome, local_error},
+    args::{BoxArg, absolute},
+    failure::Outcome,
     output::Output,
     progress::Length,
 };
-use std::path::{Path, PathBuf};
+use std::path::PathBuf;
 use tine_model::{
-    BaseAlias, BuildBase, BuildEngine, Error, ErrorCode, InstallBase, ProjectName, Result, SaveBase, Service,
-    WrittenBase,
+    BaseAlias, BuildBase, BuildEngine, InstallBase, ProjectName, SaveBase, Service, WrittenBase,
 };
 
 /// What `base build` takes.
@@ -94,27 +93,4 @@ pub fn report(written: &WrittenBase, out: &mut Output) -> Outcome {
         false => format!("base {} is {}, made by the same script", written.alias, version.name),
     });
     Ok(0)
-}
-
-/// The path as the service needs it: absolute, and text.
-fn absolute(path: &Path) -> Result<String> {
-    let absolute = std::path::absolute(path).map_err(|e| local_error("finding", path, &e))?;
-    // `.` at the end would survive and show up in the engine's command line
-    let clean: PathBuf = absolute.components().collect();
-    clean
-        .into_os_string()
-        .into_string()
-        .map_err(|odd| Error::new(ErrorCode::InvalidPath, format!("{} is not UTF-8", odd.to_string_lossy())))
-}
-
-#[cfg(test)]
-mod tests {
-    use super::*;
-
-    #[test]
-    fn a_context_becomes_absolute_without_dots_at_the_end() {
-        assert_eq!(absolute(Path::new("/a/./b/.")).unwrap(), "/a/b");
-        let here = std::env::current_dir().unwrap();
-        assert_eq!(absolute(Path::new(".")).unwrap(), here.to_str().unwrap());
-    }
 }

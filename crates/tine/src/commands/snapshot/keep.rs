@@ -4,18 +4,17 @@ use super::super::count;
 use crate::{
     args::BoxArg,
     failure::{Outcome, usage},
+    figures,
     output::Output,
     progress::Length,
 };
 use serde::Serialize;
-use tine_model::{
-    BoxRef, CreateSnapshot, Error, ErrorCode, ProjectName, PruneReport, PruneSnapshots, Service, SnapshotName,
-};
+use tine_model::{BoxRef, CreateSnapshot, ProjectName, PruneReport, PruneSnapshots, Service, SnapshotName};
 
 /// What `snapshot create` takes.
 #[derive(Debug, clap::Args)]
 #[command(
-    after_help = "Examples:\n  tine snapshot create web\n  tine snapshot create web good -m 'before the upgrade'"
+    after_help = "Examples:\n  tine snapshot create web\n  tine snapshot create web good -m 'before the upgrade'\n  tine snapshot create machine --live"
 )]
 pub struct CreateArgs {
     /// The box, BOX or PROJECT:BOX
@@ -30,8 +29,8 @@ pub struct CreateArgs {
     /// One line about it
     #[arg(short, long, value_name = "TEXT")]
     pub message: Option<String>,
-    /// Also keep memory and devices
-    #[arg(long, hide = true)]
+    /// Also keep memory and devices of a running vm box: a restore goes on from this instant
+    #[arg(long)]
     pub live: bool,
 }
 
@@ -89,16 +88,16 @@ pub struct PruneArgs {
 
 /// Takes a snapshot and prints its name.
 pub fn create(service: &dyn Service, project: &ProjectName, args: &CreateArgs, out: &mut Output) -> Outcome {
-    if args.live {
-        let message = "a live snapshot needs a vm box; a box of kind container has no device state to keep";
-        return Err(Error::new(ErrorCode::Unsupported, message).into());
-    }
     let request = CreateSnapshot {
         name: args.flag.clone().or_else(|| args.positional.clone()),
         description: args.message.clone().unwrap_or_default(),
+        live: args.live,
     };
     let info = service.create_snapshot(&args.name.within(project), &request, &out.progress(Length::Short))?;
     out.name(&info, &info.name)?;
+    if let Some(us) = info.pause_us {
+        out.say(&format!("note: the box stood still for {}", figures::duration(us)));
+    }
     if !info.missing_subvolumes.is_empty() {
         let paths = info.missing_subvolumes.join(", ");
         out.say(&format!("note: nested subvolumes are only empty folders in it: {paths}"));

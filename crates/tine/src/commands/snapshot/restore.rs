@@ -55,7 +55,9 @@ pub fn undo(service: &dyn Service, project: &ProjectName, args: &UndoArgs, out: 
 }
 
 fn tell(name: &BoxRef, report: &RestoreReport, out: &mut Output) {
-    if report.restarted {
+    if report.resumed {
+        out.say(&format!("note: box {name} goes on from the instant of the snapshot"));
+    } else if report.restarted {
         out.say(&format!("note: box {name} was running and was started again"));
     }
     if !report.untouched_volumes.is_empty() {

@@ -54,5 +54,6 @@ fn text(info: &SnapshotInfo, out: &mut Output) -> Outcome<()> {
     }
     out.field("created", info.created_at)?;
     out.field("description", if info.description.is_empty() { "-" } else { &info.description })?;
+    out.field("live", if info.live { "yes" } else { "no" })?;
     info.missing_subvolumes.iter().try_for_each(|path| out.field("without subvolume", path))
 }

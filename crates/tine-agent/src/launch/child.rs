@@ -1,7 +1,9 @@
 //! From the fork to the program: session, terminal, streams, user, directory, environment, execution.
 
-use super::users::{self, Identity};
-use crate::wire::{self, ExecOrder, FailReason, InitReply};
+use super::{
+    Hooks, Launch, Refusal,
+    users::{self, Identity},
+};
 use nix::{errno::Errno, unistd::execve};
 use rustix::{
     fs::Mode,
@@ -11,7 +13,7 @@ use std::{
     collections::BTreeMap,
     ffi::CString,
     io::Write,
-    os::fd::{BorrowedFd, OwnedFd},
+    os::fd::{AsFd, OwnedFd},
 };
 use tine_sys::{process, terminal};
 
@@ -25,7 +27,8 @@ const NOT_FOUND: u8 = 127;
 const OWN_FAILURE: u8 = 125;
 
 /// The standard streams of a program.
-pub(super) enum ChildStreams {
+#[derive(Debug)]
+pub enum ChildStreams {
     /// One terminal for all three.
     Terminal(OwnedFd),
     /// Input, output and error.
@@ -33,39 +36,32 @@ pub(super) enum ChildStreams {
 }
 
 /// Why no program runs: the exit code, and what is said on its standard error.
-struct Refusal(u8, String);
+struct Misfire(u8, String);
 
-/// Becomes the program; returns the exit code when that fails. A failure that is not the program's goes to the client
-/// by its socket. `settled` is called once it leads its session.
-pub(super) fn become_program(
-    order: &ExecOrder,
-    streams: &ChildStreams,
-    client: BorrowedFd<'_>,
-    settled: &mut dyn FnMut(),
-) -> u8 {
-    let fail = |reason, message: String| {
-        let _ = wire::send(client, &InitReply::Failed { reason, message }, &[]);
+/// Becomes the program; returns the exit code when that fails. `settled` is called once it leads its session.
+pub(super) fn become_program(launch: &Launch<'_>, hooks: &Hooks<'_>, settled: &mut dyn FnMut()) -> u8 {
+    let refuse = |refusal| {
+        (hooks.refuse)(refusal);
         OWN_FAILURE
     };
     process::default_signals();
-    if let Err(message) = take_session(streams) {
-        return fail(FailReason::Other, message);
+    if let Err(message) = (hooks.enter)().and_then(|()| take_session(launch.streams)) {
+        return refuse(Refusal::Other(message));
     }
     settled();
-    let identity = match users::look_up(order.request.user.as_deref()) {
+    let identity = match users::look_up(launch.request.user.as_deref()) {
         Ok(identity) => identity,
-        Err(message) => return fail(FailReason::NoSuchUser, message),
+        Err(message) => return refuse(Refusal::NoSuchUser(message)),
     };
     if let Err(error) = assume(&identity) {
-        return fail(FailReason::Other, format!("cannot become user {}: {error}", identity.uid));
+        return refuse(Refusal::Other(format!("cannot become user {}: {error}", identity.uid)));
     }
-    let Refusal(code, message) = execute(order, &identity);
+    let Misfire(code, message) = execute(launch, &identity);
     let _ = writeln!(std::io::stderr(), "tine: exec: {message}");
     code
 }
 
 fn take_session(streams: &ChildStreams) -> Result<(), String> {
-    use std::os::fd::AsFd;
     rustix::process::setsid().map_err(|e| format!("cannot make a session: {e}"))?;
     rustix::process::umask(Mode::from_raw_mode(0o022));
     let fds = match streams {
@@ -77,7 +73,6 @@ fn take_session(streams: &ChildStreams) -> Result<(), String> {
     };
     process::set_standard_streams(fds).map_err(|e| e.to_string())
 }
-
 /// The group ids go first, for they need the privilege that leaves with the user id.
 fn assume(identity: &Identity) -> rustix::io::Result<()> {
     let groups: Vec<Gid> = identity.groups.iter().map(|gid| Gid::from_raw(*gid)).collect();
@@ -87,8 +82,8 @@ fn assume(identity: &Identity) -> rustix::io::Result<()> {
     rustix::thread::set_thread_res_uid(uid, uid, uid)
 }
 
-fn execute(order: &ExecOrder, identity: &Identity) -> Refusal {
-    let request = &order.request;
+fn execute(launch: &Launch<'_>, identity: &Identity) -> Misfire {
+    let request = launch.request;
     let dir = request.working_dir.as_deref();
     let entered = match dir {
         Some(dir) => rustix::process::chdir(dir),
@@ -96,24 +91,24 @@ fn execute(order: &ExecOrder, identity: &Identity) -> Refusal {
     };
     if let Err(error) = entered {
         let reason = error_text(Errno::from_raw(error.raw_os_error()));
-        return Refusal(NOT_EXECUTABLE, format!("working directory {:?}: {reason}", dir.unwrap_or("/")));
+        return Misfire(NOT_EXECUTABLE, format!("working directory {:?}: {reason}", dir.unwrap_or("/")));
     }
-    let env = environment(order, identity);
+    let env = environment(launch, identity);
     let path = env.get("PATH").map_or(DEFAULT_PATH, String::as_str);
     let Some(name) = request.argv.first() else {
-        return Refusal(NOT_EXECUTABLE, "no program is given".to_owned());
+        return Misfire(NOT_EXECUTABLE, "no program is given".to_owned());
     };
     let strings = |list: Vec<String>| list.into_iter().map(CString::new).collect::<Result<Vec<_>, _>>();
     let pairs = env.iter().map(|(key, value)| format!("{key}={value}")).collect();
     let (Ok(argv), Ok(envp)) = (strings(request.argv.clone()), strings(pairs)) else {
-        return Refusal(NOT_EXECUTABLE, format!("{name:?}: an argument holds a NUL byte"));
+        return Misfire(NOT_EXECUTABLE, format!("{name:?}: an argument holds a NUL byte"));
     };
     let errno = search(name, path, &argv, &envp);
     let code = if matches!(errno, Errno::ENOENT | Errno::ENOTDIR) { NOT_FOUND } else { NOT_EXECUTABLE };
-    Refusal(code, format!("{name:?}: {}", error_text(errno)))
+    Misfire(code, format!("{name:?}: {}", error_text(errno)))
 }
 
-fn environment(order: &ExecOrder, identity: &Identity) -> BTreeMap<String, String> {
+fn environment(launch: &Launch<'_>, identity: &Identity) -> BTreeMap<String, String> {
     let mut env = BTreeMap::from([
         ("PATH".to_owned(), DEFAULT_PATH.to_owned()),
         ("HOME".to_owned(), identity.home.clone()),
@@ -121,10 +116,10 @@ fn environment(order: &ExecOrder, identity: &Identity) -> BTreeMap<String, Strin
     if let Some(name) = &identity.name {
         env.insert("USER".to_owned(), name.clone());
     }
-    if order.request.tty.is_some() {
+    if launch.request.tty.is_some() {
         env.insert("TERM".to_owned(), "xterm".to_owned());
     }
-    env.extend(order.env.iter().chain(&order.request.env).map(|v| (v.key.clone(), v.value.clone())));
+    env.extend(launch.env.iter().chain(&launch.request.env).map(|v| (v.key.clone(), v.value.clone())));
     env
 }
 

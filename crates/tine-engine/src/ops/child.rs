@@ -1,0 +1,93 @@
+//! A running box that goes on from a saved state, or boots a disk that was cloned for it: made where nobody sees it,
+//! and shown when it is ready.
+
+use crate::{LocalEngine, machine};
+use std::time::Instant;
+use tine_machine::{StartClocks, Tied};
+use tine_model::{BoxRef, BoxSettings, Contract, Result};
+use tine_store::{OpenState, Pool, RootOrigin, StagedBox, StateFiles};
+
+/// A box that runs and is not shown yet. Dropped without being published, nothing of it stays.
+pub struct Child<'p> {
+    name: BoxRef,
+    staged: Option<StagedBox<'p>>,
+    tied: Option<Tied>,
+    begun: Instant,
+}
+
+/// The files of a saved machine that is what was saved, and that this host can let go on.
+pub fn verified<'s>(engine: &LocalEngine, state: &'s OpenState, what: &str) -> Result<&'s StateFiles> {
+    machine::Runner::find(engine, None)?.require(&state.saved.contract, what)?;
+    state.verify()?;
+    Ok(&state.files)
+}
+
+/// A box's settings with what the machine has by its state.
+pub fn settings_of(contract: &Contract, wanted: &BoxSettings) -> BoxSettings {
+    let mut settings = wanted.clone();
+    settings.limits.memory_bytes = Some(contract.memory_bytes);
+    settings.cpus = Some(contract.cpus);
+    settings
+}
+
+/// Makes one. When this process dies before it is published, its machine ends.
+pub fn make<'p>(
+    engine: &LocalEngine,
+    pool: &'p Pool,
+    origin: &RootOrigin<'_>,
+    settings: &BoxSettings,
+    from: &machine::From<'_>,
+    name: &BoxRef,
+) -> Result<Child<'p>> {
+    let begun = Instant::now();
+    let staged = pool.stage_box(origin, settings, None)?;
+    let place = machine::Place { run_dir: staged.run_path(), root: staged.root_path(), name: name.clone() };
+    let spec = machine::start_spec(engine, pool, &place, staged.meta(), from)?;
+    let mut child = Child { name: name.clone(), staged: Some(staged), tied: None, begun };
+    let program = machine::monitor_program(engine, pool, name);
+    let tied = tine_machine::start_tied(&spec, &program)
+        .map_err(|error| tine_model::Error::from(error).context(format!("start {name}")))?;
+    child.tied = Some(tied);
+    Ok(child)
+}
+
+impl Child<'_> {
+    /// Its run directory, as long as it is not published.
+    pub fn run_dir(&self) -> std::path::PathBuf {
+        self.staged.as_ref().map(StagedBox::run_path).unwrap_or_default()
+    }
+
+    /// Where its root lies, as long as it is not published.
+    pub fn root_path(&self) -> std::path::PathBuf {
+        self.staged.as_ref().map(StagedBox::root_path).unwrap_or_default()
+    }
+
+    /// When its making began.
+    pub fn begun(&self) -> Instant {
+        self.begun
+    }
+
+    /// Shows it; from then on it outlives this process.
+    pub fn publish(mut self) -> Result<StartClocks> {
+        let clocks = self.tied.as_ref().and_then(|tied| tied.started.clocks).unwrap_or_default();
+        if let Some(staged) = self.staged.take()
+            && let Err(error) = staged.publish(&self.name)
+        {
+            // what was staged is gone already, and its machine ends by itself
+            return Err(error.into());
+        }
+        match self.tied.take() {
+            Some(tied) => tied.release().map_err(tine_model::Error::from).map(|_| clocks),
+            None => Ok(clocks),
+        }
+    }
+}
+
+impl Drop for Child<'_> {
+    fn drop(&mut self) {
+        if let Some(staged) = &self.staged {
+            // waits for the end, so that nothing runs in what is removed next
+            let _ = tine_machine::kill(&staged.run_path());
+        }
+    }
+}

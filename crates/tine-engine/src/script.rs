@@ -1,0 +1,98 @@
+//! Running a shell command in a box that somebody waits for: its output goes to the reporter, and it is ended when the
+//! operation is cancelled.
+
+use crate::cancelled;
+use rustix::pipe::{PipeFlags, pipe_with};
+use std::{fs::File, io::Read, os::fd::OwnedFd, path::Path, sync::mpsc, time::Duration};
+use tine_machine::ExecContext;
+use tine_model::{
+    BoxKind, EnvVar, Error, ErrorCode, ExecEvent, ExecOutcome, ExecRequest, ExecStreams, Reporter, Result,
+};
+
+/// SIGTERM.
+const TERMINATE: i32 = 15;
+/// The exit code of a program whose time was over.
+const TIMED_OUT: u8 = 124;
+
+/// A command and where it runs.
+pub struct Script<'a> {
+    /// The box's run directory.
+    pub run_dir: &'a Path,
+    /// How the box runs.
+    pub kind: BoxKind,
+    /// Set for it.
+    pub env: &'a [EnvVar],
+    /// What the shell is given.
+    pub text: &'a str,
+    /// Seconds it may take.
+    pub timeout_seconds: Option<u32>,
+}
+
+impl Script<'_> {
+    /// Runs it to its end and gives its exit code.
+    pub fn run(&self, reporter: &dyn Reporter) -> Result<u8> {
+        let request = ExecRequest {
+            argv: vec!["/bin/sh".into(), "-c".into(), self.text.to_owned()],
+            env: vec![],
+            user: None,
+            working_dir: Some("/".into()),
+            tty: None,
+            background: false,
+            timeout_seconds: self.timeout_seconds,
+        };
+        let ((out, stdout), (err, stderr)) = (pipe()?, pipe()?);
+        let (events_in, events) = mpsc::channel();
+        let streams = ExecStreams { stdin: None, stdout, stderr, events };
+        let context = ExecContext { run_dir: self.run_dir, env: self.env, kind: self.kind };
+        let outcome = std::thread::scope(|scope| {
+            scope.spawn(|| report_lines(out, reporter));
+            scope.spawn(|| report_lines(err, reporter));
+            let program = scope.spawn(|| tine_machine::exec(context, &request, streams));
+            while !program.is_finished() {
+                if reporter.is_cancelled() {
+                    let _ = events_in.send(ExecEvent::Signal(TERMINATE));
+                }
+                std::thread::sleep(Duration::from_millis(10));
+            }
+            let lost = || Error::new(ErrorCode::Internal, "the script's thread died");
+            program.join().map_err(|_| lost())?.map_err(Error::from)
+        })?;
+        match outcome {
+            ExecOutcome::Exited { code } => Ok(code),
+            ExecOutcome::Started { .. } => {
+                Err(Error::new(ErrorCode::Internal, "the script ran in the background"))
+            }
+        }
+    }
+
+    /// As [`Script::run`], but it has to succeed. `doing` says what fails with it.
+    pub fn succeed(&self, doing: &str, reporter: &dyn Reporter) -> Result<()> {
+        let code = self.run(reporter)?;
+        if reporter.is_cancelled() {
+            return Err(cancelled(doing));
+        }
+        let failed = |why: String| Err(Error::new(ErrorCode::ToolFailed, format!("{doing}: {why}")));
+        match (code, self.timeout_seconds) {
+            (0, _) => Ok(()),
+            (TIMED_OUT, Some(seconds)) => failed(format!("not done within {seconds} s")),
+            (code, _) => failed(format!("the script failed with exit code {code}")),
+        }
+    }
+}
+
+fn pipe() -> Result<(OwnedFd, OwnedFd)> {
+    pipe_with(PipeFlags::CLOEXEC).map_err(|e| Error::new(ErrorCode::Internal, format!("make a pipe: {e}")))
+}
+
+fn report_lines(pipe: OwnedFd, reporter: &dyn Reporter) {
+    let mut pipe = std::io::BufReader::new(File::from(pipe));
+    let mut line = Vec::new();
+    loop {
+        line.clear();
+        let limited = &mut Read::by_ref(&mut pipe).take(4096);
+        match std::io::BufRead::read_until(limited, b'\n', &mut line) {
+            Ok(0) | Err(_) => return,
+            Ok(_) => reporter.output(String::from_utf8_lossy(&line).trim_end()),
+        }
+    }
+}
