@@ -37,6 +37,8 @@ const PATIENCE: Duration = Duration::from_secs(30);
 const CLOCK_ERROR: Duration = Duration::from_millis(50);
 /// How often it is set again at most.
 const CLOCK_TRIES: u32 = 8;
+/// How long a machine that goes on may take to answer before it is greeted again.
+const GREETING_PERIOD: Duration = Duration::from_secs(1);
 /// The name under which QEMU is given a state's descriptor.
 const STATE_NAME: &str = "state";
 
@@ -156,12 +158,13 @@ pub(super) fn bring_up(
         load(monitor, vmstate, deadline)?;
         clocks.state_loaded_us = now();
     }
-    // waits for the guest from its first instant on
-    let identity = identity(monitor.stage, spec, monitor.spec)?;
-    monitor.link.tell(&HostControl::Identity(Box::new(identity)))?;
-    monitor.link.flush();
+    let identity = HostControl::Identity(Box::new(identity(monitor.stage, spec, monitor.spec)?));
+    monitor.link.tell(&identity)?;
     monitor.qmp.execute("cont", &json!({}), &[], PATIENCE)?;
+    monitor.link.release();
+    monitor.link.flush();
     clocks.resumed_us = now();
+    await_greeting(monitor, &identity, deadline)?;
     settle_identity(monitor, deadline)?;
     clocks.agent_acknowledged_us = now();
     monitor.stage.write_address()?;
@@ -191,13 +194,26 @@ fn load(monitor: &mut Monitor<'_>, vmstate: &Path, deadline: Instant) -> Machine
     }
 }
 
-/// Until the agent has set the clock well enough and lets programs run.
-fn settle_identity(monitor: &mut Monitor<'_>, deadline: Instant) -> MachineResult<()> {
+/// Until the agent has answered. A machine that has just gone on may have missed the interrupt that told it of the
+/// greeting; it is then greeted again.
+fn await_greeting(monitor: &mut Monitor<'_>, identity: &HostControl, deadline: Instant) -> MachineResult<()> {
+    let mut again = Instant::now() + GREETING_PERIOD;
     while monitor.link.greeting().is_none() {
-        monitor.turn(deadline)?;
+        let until = if monitor.spec.boots() { deadline } else { deadline.min(again) };
+        monitor.turn(until)?;
         check(monitor, deadline)?;
         refuse_failed_boot(monitor)?;
+        if Instant::now() >= again && !monitor.spec.boots() {
+            monitor.link.greet()?;
+            monitor.link.tell(identity)?;
+            again = Instant::now() + GREETING_PERIOD;
+        }
     }
+    Ok(())
+}
+
+/// Until the agent has set the clock well enough and lets programs run.
+fn settle_identity(monitor: &mut Monitor<'_>, deadline: Instant) -> MachineResult<()> {
     if monitor.link.greeting().is_some_and(|g| g.protocol != PROTOCOL) {
         return Err(MachineError::Unsupported("the guest's agent speaks another protocol".to_owned()));
     }

@@ -14,6 +14,9 @@ const AGENT: &[u8] = include_bytes!(env!("TINE_AGENT"));
 /// Directories the agent mounts things on before it has the disk.
 const DIRECTORIES: [&str; 5] = ["dev", "proc", "sys", "root", "modules"];
 
+/// What the kernel and the agent's runtime want before anything is mounted, with their numbers.
+const DEVICES: [(&str, (u32, u32)); 2] = [("dev/console", (5, 1)), ("dev/null", (1, 3))];
+
 /// Identifies this program's agent: an initramfs made with another one is not to be used.
 #[must_use]
 pub fn agent_id() -> String {
@@ -29,6 +32,9 @@ pub fn write(modules: &[Module], out: &mut dyn Write) -> MachineResult<()> {
     let mut archive = Archive { out, inode: 0 };
     for directory in DIRECTORIES {
         archive.directory(directory).map_err(err)?;
+    }
+    for (device, number) in DEVICES {
+        archive.device(device, number).map_err(err)?;
     }
     archive.file("init", 0o755, AGENT).map_err(err)?;
     for module in modules {
@@ -47,17 +53,24 @@ struct Archive<'a> {
 
 impl Archive<'_> {
     fn directory(&mut self, name: &str) -> std::io::Result<()> {
-        self.entry(name, 0o755, ModeFileType::Directory, &[])
+        let entry = Builder::new(name).mode(0o755).set_mode_file_type(ModeFileType::Directory);
+        self.entry(entry, &[])
+    }
+
+    fn device(&mut self, name: &str, (major, minor): (u32, u32)) -> std::io::Result<()> {
+        let entry = Builder::new(name).mode(0o600).set_mode_file_type(ModeFileType::Char);
+        self.entry(entry.rdev_major(major).rdev_minor(minor), &[])
     }
 
     fn file(&mut self, name: &str, mode: u32, content: &[u8]) -> std::io::Result<()> {
-        self.entry(name, mode, ModeFileType::Regular, content)
+        let entry = Builder::new(name).mode(mode).set_mode_file_type(ModeFileType::Regular);
+        self.entry(entry, content)
     }
 
-    fn entry(&mut self, name: &str, mode: u32, kind: ModeFileType, content: &[u8]) -> std::io::Result<()> {
+    fn entry(&mut self, entry: Builder, content: &[u8]) -> std::io::Result<()> {
         self.inode += 1;
         let size = u32::try_from(content.len()).map_err(|_| std::io::ErrorKind::FileTooLarge)?;
-        let entry = Builder::new(name).ino(self.inode).uid(0).gid(0).mode(mode).set_mode_file_type(kind);
+        let entry = entry.ino(self.inode).uid(0).gid(0);
         let mut writer = entry.write(&mut *self.out, size);
         writer.write_all(content)?;
         writer.finish().map(drop)
@@ -86,8 +99,9 @@ mod tests {
             rest = reader.finish().unwrap();
         }
         let names: Vec<&str> = seen.iter().map(|(name, _)| name.as_str()).collect();
-        assert_eq!(names[5..], ["init", "modules/b.ko", "modules/a.ko", "modules/order"]);
-        assert_eq!(seen[5].1, AGENT);
-        assert_eq!(seen[8].1, b"b.ko\na.ko\n");
+        assert_eq!(names[5..7], ["dev/console", "dev/null"]);
+        assert_eq!(names[7..], ["init", "modules/b.ko", "modules/a.ko", "modules/order"]);
+        assert_eq!(seen[7].1, AGENT);
+        assert_eq!(seen[10].1, b"b.ko\na.ko\n");
     }
 }

@@ -30,6 +30,8 @@ pub(super) struct Link {
     /// What the agent said when the session began; none before.
     greeting: Option<Greeting>,
     closed: bool,
+    /// Nothing is sent yet.
+    held: bool,
 }
 
 /// What an agent says when a session begins.
@@ -42,22 +44,35 @@ pub(super) struct Greeting {
 }
 
 impl Link {
-    /// Begins a session: the greeting waits until the guest can take it.
+    /// Begins a session, whose greeting is sent when the link is released: a device whose state is being loaded may
+    /// take bytes in and raise an interrupt that the state loaded after it wipes out.
     pub(super) fn new(socket: OwnedFd, nonce: u64) -> MachineResult<Self> {
         rustix::io::ioctl_fionbio(&socket, true)
             .map_err(|e| MachineError::io("set up", "agent's link", e))?;
         let mut link = Self {
             socket,
             decoder: Decoder::new(),
-            // whatever the guest was in the middle of taking in is over
-            out: vec![END],
+            out: Vec::new(),
             sent: 0,
             nonce,
             greeting: None,
             closed: false,
+            held: true,
         };
-        link.tell(&HostControl::Hello { nonce, protocol: PROTOCOL })?;
+        link.greet()?;
         Ok(link)
+    }
+
+    /// Says the greeting, once more if need be: a guest that has heard it already begins anew.
+    pub(super) fn greet(&mut self) -> MachineResult<()> {
+        // whatever the guest was in the middle of taking in is over
+        self.out.push(END);
+        self.tell(&HostControl::Hello { nonce: self.nonce, protocol: PROTOCOL })
+    }
+
+    /// From now on what waits is sent.
+    pub(super) fn release(&mut self) {
+        self.held = false;
     }
 
     pub(super) fn greeting(&self) -> Option<&Greeting> {
@@ -66,7 +81,7 @@ impl Link {
 
     /// True while something waits for the guest.
     pub(super) fn has_output(&self) -> bool {
-        !self.closed && self.sent < self.out.len()
+        !self.closed && !self.held && self.sent < self.out.len()
     }
 
     /// Whether QEMU has the other end still.
@@ -217,6 +232,7 @@ mod tests {
     fn a_guest_that_takes_nothing_in_is_not_written_to_without_end() {
         let (ours, mut guest) = UnixStream::pair().unwrap();
         let mut link = Link::new(ours.into(), 7).unwrap();
+        link.release();
         let fed = (0..1000).take_while(|_| link.data(1, 0, &[5; 32 << 10]).is_ok()).count();
         assert!((400..600).contains(&fed), "{fed}");
         assert!(!link.is_roomy());

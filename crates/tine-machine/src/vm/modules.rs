@@ -164,7 +164,8 @@ mod tests {
     fn a_missing_module_is_named_and_a_path_that_leads_out_is_refused() {
         let missing = kernel("", "", &[]);
         assert!(collect(missing.path()).unwrap_err().to_string().contains("virtio_pci"));
-        let hostile = kernel("../../virtio_pci.ko:\n", "", &[]);
+        let all = NEEDED.map(|name| format!("../../{name}.ko:\n")).concat();
+        let hostile = kernel(&all, "", &[]);
         assert!(collect(hostile.path()).unwrap_err().to_string().contains("names"));
     }
 }

@@ -80,6 +80,10 @@ impl Qmp {
     /// Reads what is there, without waiting; what is no event is dropped.
     pub(super) fn listen(&mut self) -> MachineResult<()> {
         self.fill()?;
+        self.keep_all()
+    }
+
+    fn keep_all(&mut self) -> MachineResult<()> {
         while let Some(line) = self.line()? {
             self.keep(line);
         }
@@ -122,7 +126,11 @@ impl Qmp {
                     return Err(odd(format!("{command}: {}", printable(&refusal.desc))));
                 }
                 match line.returned {
-                    Some(value) => return Ok(value),
+                    Some(value) => {
+                        // what came along would not be told of by a poll
+                        self.keep_all()?;
+                        return Ok(value);
+                    }
                     None => self.keep(line),
                 }
             }
@@ -242,7 +250,6 @@ mod tests {
         )
         .unwrap();
         assert_eq!(qmp.execute("stop", &json!({}), &[], PATIENCE).unwrap(), json!({ "a": 1 }));
-        qmp.listen().unwrap();
         assert_eq!(qmp.event(), Some(Event::Shutdown("guest-reset".into())));
         assert_eq!(qmp.event(), Some(Event::DiskError { full: true }));
         assert_eq!(qmp.event(), None);

@@ -358,11 +358,8 @@ impl Session {
         let fds: Vec<_> = terminal.iter().map(AsFd::as_fd).collect();
         let told = wire::send(self.client.as_fd(), &InitReply::Started { pid }, &fds);
         self.gone |= told.is_err();
-        if self.background {
-            // it goes on by itself
-            self.channel = None;
-            self.gone = true;
-        }
+        // a background program goes on by itself: its channel is closed
+        self.gone |= self.background;
     }
 
     fn take_input(&mut self, link: &mut Link) -> MachineResult<()> {
