@@ -29,9 +29,10 @@ pub struct Recipe {
     pub script: &'static str,
 }
 
-const SCRIPTS: [(&str, &str); 2] = [
+const SCRIPTS: [(&str, &str); 3] = [
     ("box-base", include_str!("../../../recipes/box-base/build.sh")),
     ("python", include_str!("../../../recipes/python/build.sh")),
+    ("python-numpy", include_str!("../../../recipes/python-numpy/build.sh")),
 ];
 
 /// The definition of that name.
@@ -93,6 +94,8 @@ mod tests {
         }
         let python = find(&"python".parse().unwrap()).unwrap();
         assert_eq!(python.builder, Builder::Box { parent: "box-base".parse().unwrap() });
+        let numpy = find(&"python-numpy".parse().unwrap()).unwrap();
+        assert_eq!(numpy.builder, Builder::Box { parent: "python".parse().unwrap() });
         assert_eq!(find(&"nope".parse().unwrap()).unwrap_err().code, ErrorCode::NotFound);
     }
 }

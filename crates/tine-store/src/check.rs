@@ -10,7 +10,7 @@ use crate::{
     boxes::BoxMeta,
     document,
     error::{Result, StoreError, at},
-    layout::{DATA, DIRECTORIES, LOCK, META, ROOT, RUN, SIZE, SNAPSHOTS, STATE, UNDO},
+    layout::{DATA, DIRECTORIES, LOCK, LOGS, META, ROOT, RUN, SIZE, SNAPSHOTS, STATE, UNDO},
     pool::Pool,
     snapshots::{SnapshotMeta, has_former_root},
     staging::open_dir,
@@ -123,7 +123,8 @@ impl Checker<'_> {
     fn one_box(&mut self, name: &BoxRef) -> Result<()> {
         self.begin()?;
         let (path, object) = (self.pool.layout().box_dir(name), format!("box {name}"));
-        self.only_entries(&object, &path, &[META, LOCK, ROOT, RUN, SNAPSHOTS, UNDO])?;
+        let own = [META, LOCK, ROOT, RUN, SNAPSHOTS, UNDO];
+        self.only_entries(&object, &path, &[&own[..], &LOGS].concat())?;
         let mut kind = BoxKind::Container;
         if let Some(meta) = self.document::<BoxMeta>(&object, &path) {
             kind = meta.kind;

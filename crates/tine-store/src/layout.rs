@@ -34,6 +34,8 @@ pub(crate) const SIZE: &str = "size";
 pub(crate) const LOCK: &str = "lock";
 /// What the machine layer keeps of a box.
 pub(crate) const RUN: &str = "run";
+/// What a box's programs, and the kernel of a vm box, have written.
+pub(crate) const LOGS: [&str; 4] = ["log", "log.1", "console", "console.1"];
 /// What the last restore of a box replaced.
 pub(crate) const UNDO: &str = "undo";
 /// The snapshots of a box.

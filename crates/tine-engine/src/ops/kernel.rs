@@ -33,7 +33,7 @@ pub fn install(engine: &LocalEngine, reporter: &dyn Reporter) -> Result<KernelIn
     tool::run(&mut download, &format!("fetch {image}"), reporter)?;
     reporter.step(&format!("unpacking {image}"), None);
     let root = scratch.path().join("root");
-    for package in files_of(scratch.path(), ".deb")? {
+    for package in files_of(&scratch.path(), ".deb")? {
         let mut unpack = Command::new("dpkg-deb");
         unpack.arg("-x").arg(&package).arg(&root);
         tool::run(&mut unpack, "unpack the kernel", reporter)?;
@@ -160,15 +160,15 @@ fn odd_package(image: &str) -> Error {
     Error::new(ErrorCode::InvalidInput, format!("package {image} holds no kernel where one is expected"))
 }
 
-/// A directory in the pool's staging, gone when dropped.
-struct Scratch<'p>(tine_store::Staging<'p>);
+/// A tree in the pool's staging, gone when dropped.
+struct Scratch<'p>(tine_store::BaseStage<'p>);
 
 impl<'p> Scratch<'p> {
     fn new(pool: &'p Pool) -> Result<Self> {
-        Ok(Self(pool.stage()?))
+        Ok(Self(pool.stage_base(None)?))
     }
 
-    fn path(&self) -> &Path {
-        self.0.path()
+    fn path(&self) -> PathBuf {
+        self.0.root_path()
     }
 }

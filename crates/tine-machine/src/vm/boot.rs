@@ -152,8 +152,7 @@ pub(super) fn bring_up(
 ) -> MachineResult<StartClocks> {
     let deadline = begun + Duration::from_secs(u64::from(monitor.spec.patience_seconds));
     let now = || u64::try_from(begun.elapsed().as_micros()).unwrap_or(u64::MAX);
-    let mut clocks = StartClocks::default();
-    clocks.process_started_us = now();
+    let mut clocks = StartClocks { process_started_us: now(), ..Default::default() };
     if let Boot::State { vmstate, .. } = &monitor.spec.boot {
         load(monitor, vmstate, deadline)?;
         clocks.state_loaded_us = now();

@@ -207,10 +207,11 @@ fn write(pieces: &[(u64, Vec<u8>)], memory: &Memory, out: &File) -> MachineResul
 
 /// The parts of a piece that are written: all of it, or the pages that are not zero.
 fn runs(bytes: &[u8], skip_zero: bool) -> Vec<Range<usize>> {
-    if !skip_zero {
-        return vec![0..bytes.len()];
-    }
     let mut runs: Vec<Range<usize>> = Vec::new();
+    if !skip_zero {
+        runs.push(0..bytes.len());
+        return runs;
+    }
     for start in (0..bytes.len()).step_by(PAGE as usize) {
         let end = bytes.len().min(start + PAGE as usize);
         if bytes[start..end].iter().all(|b| *b == 0) {
@@ -246,7 +247,7 @@ mod tests {
         bytes[2 * page + 5] = 1;
         bytes[5 * page - 1] = 1;
         assert_eq!(runs(&bytes, true), vec![page..3 * page, 4 * page..5 * page]);
-        assert_eq!(runs(&bytes, false), vec![0..5 * page]);
+        assert_eq!(runs(&bytes, false).as_slice(), std::slice::from_ref(&(0..5 * page)));
         assert!(runs(&vec![0; page], true).is_empty());
     }
 }

@@ -168,9 +168,8 @@ impl Link {
             let Ok(message) = GuestMessage::parse(payload) else { continue };
             match message {
                 GuestMessage::Control(GuestControl::HelloAck { nonce, protocol, phase, .. }) => {
-                    if nonce == self.nonce && self.greeting.is_none() {
-                        self.greeting = Some(Greeting { protocol, phase });
-                    }
+                    let ours = Some(Greeting { protocol, phase }).filter(|_| nonce == self.nonce);
+                    self.greeting = self.greeting.take().or(ours);
                 }
                 // a machine that cannot come up says so before anything else
                 boot @ GuestMessage::Control(GuestControl::Boot { .. }) => take(boot),
@@ -219,12 +218,13 @@ mod tests {
         guest.write_all(&[frame(&greeting(6)), frame(&thawed), b"garbage\0".to_vec()].concat()).unwrap();
         link.receive(|_| taken += 1);
         assert_eq!((taken, link.greeting()), (0, None));
-        guest.write_all(&[frame(&greeting(7)), frame(&thawed), vec![1; 300_000], vec![0]].concat()).unwrap();
-        guest.write_all(&frame(&thawed)).unwrap();
-        guest.shutdown(std::net::Shutdown::Write).unwrap();
+        let rest = [frame(&greeting(7)), frame(&thawed), vec![1; 300_000], vec![0], frame(&thawed)].concat();
+        // more than the socket holds
+        let writer = std::thread::spawn(move || guest.write_all(&rest).unwrap());
         while link.is_open() {
             link.receive(|_| taken += 1);
         }
+        writer.join().unwrap();
         assert_eq!((taken, link.greeting().map(|g| g.phase)), (2, Some(Phase::Booted)));
     }
 
