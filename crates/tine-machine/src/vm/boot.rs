@@ -157,6 +157,7 @@ pub(super) fn bring_up(
         load(monitor, vmstate, deadline)?;
         clocks.state_loaded_us = now();
     }
+    let told = Instant::now();
     let identity = HostControl::Identity(Box::new(identity(monitor.stage, spec, monitor.spec)?));
     monitor.link.tell(&identity)?;
     monitor.qmp.execute("cont", &json!({}), &[], PATIENCE)?;
@@ -164,7 +165,7 @@ pub(super) fn bring_up(
     monitor.link.flush();
     clocks.resumed_us = now();
     await_greeting(monitor, &identity, deadline)?;
-    settle_identity(monitor, deadline)?;
+    settle_identity(monitor, told, deadline)?;
     clocks.agent_acknowledged_us = now();
     monitor.stage.write_address()?;
     monitor.stage.dir.write(ACCEL, monitor.spec.hardware.accel.to_string().as_bytes())?;
@@ -211,14 +212,14 @@ fn await_greeting(monitor: &mut Monitor<'_>, identity: &HostControl, deadline: I
     Ok(())
 }
 
-/// Until the agent has set the clock well enough and lets programs run.
-fn settle_identity(monitor: &mut Monitor<'_>, deadline: Instant) -> MachineResult<()> {
+/// Until the agent has set the clock well enough and lets programs run. `told` is the moment whose time the identity
+/// holds.
+fn settle_identity(monitor: &mut Monitor<'_>, told: Instant, deadline: Instant) -> MachineResult<()> {
     if monitor.link.greeting().is_some_and(|g| g.protocol != PROTOCOL) {
         return Err(MachineError::Unsupported("the guest's agent speaks another protocol".to_owned()));
     }
-    let set = Instant::now();
     await_word(monitor, deadline, |word| matches!(word, GuestControl::IdentitySet { .. }))?;
-    if set.elapsed() > CLOCK_ERROR || monitor.spec.boots() {
+    if told.elapsed() > CLOCK_ERROR {
         set_clock(monitor, deadline)?;
     }
     monitor.link.tell(&HostControl::Thaw)?;

@@ -29,9 +29,11 @@ use tine_sys::{
 const PATIENCE: Duration = Duration::from_secs(30);
 /// So many bytes of the machine's pages are held in memory, to be written when it runs again; what is beyond is
 /// written while it stands still.
-const HELD: usize = 64 << 20;
-/// Bytes copied at a time.
-const PIECE: u64 = 1 << 20;
+const HELD: u64 = 64 << 20;
+/// What a machine may write between being looked at and standing still, without costing it time.
+const SLACK: u64 = 4 << 20;
+/// Ranges copied by one system call; as many as the kernel takes (`IOV_MAX`).
+const BATCH: usize = 1024;
 /// The set of descriptors through which QEMU writes the state; the first is the disk's.
 const STATE_SET: u32 = 2;
 /// The name of a root in a directory of the store.
@@ -123,29 +125,39 @@ pub(super) fn save(
     reflink::clone_file(memory.file.as_fd(), target.memory.as_fd())?;
     // what is written back now need not be while the machine stands still
     disk.sync_data().map_err(|e| MachineError::io("sync", "disk", e))?;
+    let mut copies = Copies::prepared(memory.own_bytes(process.pid())? + SLACK);
     qmp.execute("add-fd", &json!({ "fdset-id": STATE_SET }), &[target.vmstate.as_fd()], PATIENCE)?;
     let begun = Instant::now();
     let stopped = qmp.execute("stop", &json!({}), &[], PATIENCE);
-    let copied = stopped.and_then(|_| copy(qmp, process, memory, target));
+    let copied = stopped.and_then(|_| copy(qmp, process, memory, target, &mut copies));
     if runs {
         qmp.execute("cont", &json!({}), &[], PATIENCE)?;
     }
     let pause = begun.elapsed();
     let removed = qmp.execute("remove-fd", &json!({ "fdset-id": STATE_SET }), &[], PATIENCE);
-    let copies = copied?;
+    copied?;
     removed?;
-    write(&copies.held, memory, &target.memory)?;
+    copies.write(memory, &target.memory)?;
     Ok(Saved { pause, own_bytes: copies.own_bytes })
 }
 
-/// Pages to be written, at offsets of the memory's file.
+/// Pages that were copied and are still to be written.
 struct Copies {
-    held: Vec<(u64, Vec<u8>)>,
+    buffer: Vec<u8>,
+    used: usize,
+    /// Where each piece of the buffer goes, and its length, in the order in which they lie there.
+    pieces: Vec<(u64, usize)>,
     own_bytes: u64,
 }
 
 /// QEMU writes its devices' state while the disk's snapshot is made and the pages are copied.
-fn copy(qmp: &mut Qmp, process: &Process, memory: &Memory, target: &Target) -> MachineResult<Copies> {
+fn copy(
+    qmp: &mut Qmp,
+    process: &Process,
+    memory: &Memory,
+    target: &Target,
+    copies: &mut Copies,
+) -> MachineResult<()> {
     let file = format!("/dev/fdset/{STATE_SET}");
     qmp.send("xen-save-devices-state", &json!({ "filename": file, "live": false }), &[])?;
     let (pages, snapshot) = thread::scope(|scope| {
@@ -153,7 +165,7 @@ fn copy(qmp: &mut Qmp, process: &Process, memory: &Memory, target: &Target) -> M
             .root
             .as_ref()
             .map(|(root, dir)| scope.spawn(move || btrfs::snapshot(root.as_fd(), dir.as_fd(), ROOT, true)));
-        let pages = copy_pages(process.pid(), memory, &target.memory);
+        let pages = copies.take(process.pid(), memory, &target.memory);
         let lost = || MachineError::Start("the snapshot's thread died".to_owned());
         let snapshot = snapshot.map_or(Ok(()), |t| t.join().map_err(|_| lost())?.map_err(MachineError::from));
         (pages, snapshot)
@@ -163,46 +175,71 @@ fn copy(qmp: &mut Qmp, process: &Process, memory: &Memory, target: &Target) -> M
     pages
 }
 
-fn copy_pages(qemu: Pid, memory: &Memory, out: &File) -> MachineResult<Copies> {
-    let mut copies = Copies { held: Vec::new(), own_bytes: 0 };
-    let mut held = 0;
-    for range in pages::own_pages(qemu, memory.mapping.clone())? {
-        copies.own_bytes += range.end - range.start;
-        for start in (range.start..range.end).step_by(PIECE as usize) {
-            let bytes = read(qemu, start..range.end.min(start + PIECE))?;
-            let piece = (start - memory.mapping.start, bytes);
-            if held + piece.1.len() <= HELD {
-                held += piece.1.len();
-                copies.held.push(piece);
-            } else {
-                write(&[piece], memory, out)?;
+impl Copies {
+    /// With room for so many bytes, at most [`HELD`], all of it touched: the machine is not to wait for that.
+    fn prepared(bytes: u64) -> Self {
+        let mut buffer = vec![0; bytes.clamp(SLACK, HELD) as usize];
+        buffer.iter_mut().step_by(PAGE as usize).for_each(|byte| *byte = 1);
+        Self { buffer, used: 0, pieces: Vec::new(), own_bytes: 0 }
+    }
+
+    /// Copies the machine's own pages; those that find no room any more make room by being written.
+    fn take(&mut self, qemu: Pid, memory: &Memory, out: &File) -> MachineResult<()> {
+        let mut batch = Vec::with_capacity(BATCH);
+        for range in pages::own_pages(qemu, memory.mapping.clone())? {
+            self.own_bytes += range.end - range.start;
+            for start in (range.start..range.end).step_by(SLACK as usize) {
+                let piece = start..range.end.min(start + SLACK);
+                let wanted: u64 = batch.iter().chain([&piece]).map(|r: &Range<u64>| r.end - r.start).sum();
+                if batch.len() == BATCH || wanted as usize > self.buffer.len() - self.used {
+                    self.read(qemu, memory, &batch)?;
+                    batch.clear();
+                }
+                if (piece.end - piece.start) as usize > self.buffer.len() - self.used {
+                    self.write(memory, out)?;
+                }
+                batch.push(piece);
             }
         }
+        self.read(qemu, memory, &batch)
     }
-    Ok(copies)
-}
 
-fn read(qemu: Pid, range: Range<u64>) -> MachineResult<Vec<u8>> {
-    let mut bytes = vec![0; (range.end - range.start) as usize];
-    let remote = [RemoteIoVec { base: range.start as usize, len: bytes.len() }];
-    let pid = nix::unistd::Pid::from_raw(qemu.as_raw_nonzero().get());
-    let read = process_vm_readv(pid, &mut [IoSliceMut::new(&mut bytes)], &remote);
-    match read {
-        Ok(n) if n == bytes.len() => Ok(bytes),
-        Ok(_) => Err(MachineError::Start("the machine's memory could not be read whole".to_owned())),
-        Err(e) => Err(MachineError::io("read", "the machine's memory", e)),
-    }
-}
-
-/// Zeroes over a hole stay a hole.
-fn write(pieces: &[(u64, Vec<u8>)], memory: &Memory, out: &File) -> MachineResult<()> {
-    for (offset, bytes) in pieces {
-        for run in runs(bytes, memory.is_empty) {
-            let at = offset + run.start as u64;
-            out.write_all_at(&bytes[run], at).map_err(|e| MachineError::io("write", "memory", e))?;
+    fn read(&mut self, qemu: Pid, memory: &Memory, batch: &[Range<u64>]) -> MachineResult<()> {
+        if batch.is_empty() {
+            return Ok(());
         }
+        let length = |r: &Range<u64>| (r.end - r.start) as usize;
+        let remote: Vec<RemoteIoVec> =
+            batch.iter().map(|r| RemoteIoVec { base: r.start as usize, len: length(r) }).collect();
+        let total: usize = batch.iter().map(length).sum();
+        let room = &mut self.buffer[self.used..self.used + total];
+        let pid = nix::unistd::Pid::from_raw(qemu.as_raw_nonzero().get());
+        match process_vm_readv(pid, &mut [IoSliceMut::new(room)], &remote) {
+            Ok(n) if n == total => {}
+            Ok(_) => {
+                return Err(MachineError::Start("the machine's memory could not be read whole".to_owned()));
+            }
+            Err(e) => return Err(MachineError::io("read", "the machine's memory", e)),
+        }
+        self.used += total;
+        self.pieces.extend(batch.iter().map(|r| (r.start - memory.mapping.start, length(r))));
+        Ok(())
     }
-    Ok(())
+
+    /// Writes what was copied, and has room again. Zeroes over a hole stay a hole.
+    fn write(&mut self, memory: &Memory, out: &File) -> MachineResult<()> {
+        let mut rest = &self.buffer[..self.used];
+        for (offset, length) in self.pieces.drain(..) {
+            let (bytes, after) = rest.split_at(length);
+            for run in runs(bytes, memory.is_empty) {
+                let at = offset + run.start as u64;
+                out.write_all_at(&bytes[run], at).map_err(|e| MachineError::io("write", "memory", e))?;
+            }
+            rest = after;
+        }
+        self.used = 0;
+        Ok(())
+    }
 }
 
 /// The parts of a piece that are written: all of it, or the pages that are not zero.
