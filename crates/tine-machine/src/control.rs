@@ -204,6 +204,7 @@ pub(crate) fn connect(dir: &RunDir, name: &str, deadline: Instant) -> MachineRes
 pub(crate) fn require_running(run_dir: &Path) -> MachineResult<()> {
     match rundir::status(run_dir)? {
         BoxStatus::Running => Ok(()),
+        BoxStatus::Paused if rundir::is_full(run_dir) => Err(MachineError::Full),
         BoxStatus::Paused => Err(MachineError::Paused),
         BoxStatus::Stopped => Err(MachineError::NotRunning),
     }

@@ -16,6 +16,9 @@ pub enum MachineError {
     /// The box is frozen, and the verb needs it to run.
     #[error("the box is paused")]
     Paused,
+    /// The box is paused because its pool had no space for what it wrote.
+    #[error("the box is paused because the pool was full")]
+    Full,
     /// The box is being stopped.
     #[error("the box is stopping")]
     Stopping,
@@ -90,6 +93,7 @@ impl MachineError {
             Self::NotRunning
             | Self::AlreadyRunning
             | Self::Paused
+            | Self::Full
             | Self::Stopping
             | Self::MemoryInUse { .. } => ErrorCode::WrongState,
             Self::BadRoot(_) => ErrorCode::InvalidInput,
@@ -112,8 +116,8 @@ impl From<MachineError> for tine_model::Error {
         match error {
             MachineError::Net(net) => net.into(),
             MachineError::Reported(error) => error,
-            MachineError::Paused => {
-                Self::new(ErrorCode::WrongState, "the box is paused").hint("tine resume BOX")
+            paused @ (MachineError::Paused | MachineError::Full) => {
+                Self::new(paused.code(), paused.to_string()).hint("tine resume BOX")
             }
             other => Self::new(other.code(), other.to_string()),
         }

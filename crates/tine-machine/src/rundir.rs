@@ -14,6 +14,8 @@ use tine_sys::{lock, lock::OfdLock};
 const LOCK: &str = "lock";
 /// Exists while the box is frozen; means nothing when the lock is free.
 const PAUSED: &str = "paused";
+/// Exists beside it where the box was paused because its pool was full. Both are empty: a full pool has room for that.
+const FULL: &str = "full";
 /// Where the monitor listens.
 pub(crate) const CONTROL_SOCKET: &str = "monitor.sock";
 /// Where the box's init listens.
@@ -37,6 +39,11 @@ pub fn status(run_dir: &Path) -> MachineResult<BoxStatus> {
     }
     let paused = rustix::fs::access(run_dir.join(PAUSED), rustix::fs::Access::EXISTS).is_ok();
     Ok(if paused { BoxStatus::Paused } else { BoxStatus::Running })
+}
+
+/// Whether the paused box whose run directory this is was paused because its pool was full.
+pub(crate) fn is_full(run_dir: &Path) -> bool {
+    rustix::fs::access(run_dir.join(FULL), rustix::fs::Access::EXISTS).is_ok()
 }
 
 /// The address of the running box whose run directory this is, where it has one. Means nothing for a stopped box.
@@ -97,10 +104,15 @@ impl RunDir {
         Ok(lock::is_locked_at(self.fd(), Path::new(LOCK))?)
     }
 
+    /// Leaves the marks of being paused because the pool is full.
+    pub(crate) fn mark_full(&self) -> MachineResult<()> {
+        self.write(FULL, b"").and_then(|()| self.mark_paused(true))
+    }
+
     /// Leaves or removes the mark of being paused.
     pub(crate) fn mark_paused(&self, paused: bool) -> MachineResult<()> {
         if !paused {
-            return self.remove(PAUSED);
+            return self.remove(FULL).and_then(|()| self.remove(PAUSED));
         }
         self.write(PAUSED, b"")
     }

@@ -5,7 +5,7 @@
 
 use crate::{
     error::{AgentError, AgentResult},
-    message::{Identity, NetworkIdentity},
+    message::Identity,
 };
 use rustix::{
     fs::{Mode, OFlags},
@@ -70,7 +70,7 @@ pub(super) fn assume(identity: &Identity, files: &IdentityFiles, machine: bool) 
         stir(identity.entropy.as_bytes())?;
         rustix::system::sethostname(identity.hostname.to_string().as_bytes())
             .map_err(|e| AgentError::io("set", "hostname", e))?;
-        set_network(identity.network)?;
+        set_network(identity)?;
     }
     files.write(identity)?;
     set_clock(identity.wall_clock_ns, machine)
@@ -95,6 +95,15 @@ pub(super) fn clock() -> u64 {
     u64::try_from(now.as_nanos()).unwrap_or(u64::MAX)
 }
 
+/// The address of a device that leads nowhere: clones differ in it all the same, as programs name things after it.
+fn unplugged(machine_id: &str) -> [u8; 6] {
+    let byte = |n: usize| machine_id.get(2 * n..2 * n + 2).and_then(|hex| u8::from_str_radix(hex, 16).ok());
+    let [first, rest @ ..]: [u8; 6] = std::array::from_fn(|n| byte(n).unwrap_or(0));
+    let [a, b, c, d, e] = rest;
+    // not a group's, and given by nobody
+    [(first & 0xfc) | 2, a, b, c, d, e]
+}
+
 fn stir(entropy: &[u8]) -> AgentResult<()> {
     let path = "/dev/urandom";
     let device = rustix::fs::open(path, OFlags::RDWR | OFlags::CLOEXEC, Mode::empty())
@@ -103,14 +112,16 @@ fn stir(entropy: &[u8]) -> AgentResult<()> {
 }
 
 /// What the device was before is gone first: a clone must not send anything as another.
-fn set_network(wanted: Option<NetworkIdentity>) -> AgentResult<()> {
+fn set_network(identity: &Identity) -> AgentResult<()> {
     let device = Interface::named(DEVICE)?;
-    match (device.set_down(), wanted) {
+    match (device.set_down(), identity.network) {
         (Err(_), None) => return Ok(()),
         (down, _) => down?,
     }
     device.clear_address()?;
-    let Some(network) = wanted else { return Ok(()) };
+    let Some(network) = identity.network else {
+        return Ok(device.set_hardware(unplugged(identity.machine_id.as_str()))?);
+    };
     device.set_hardware(network.mac.octets())?;
     device.set_address(network.address, network.prefix)?;
     device.set_up()?;

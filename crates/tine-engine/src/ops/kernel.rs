@@ -29,7 +29,8 @@ pub fn install(engine: &LocalEngine, reporter: &dyn Reporter) -> Result<KernelIn
     let scratch = Scratch::new(&pool)?;
     reporter.step(&format!("fetching {image}"), None);
     let mut download = Command::new("apt-get");
-    download.args(["-q", "-o", "APT::Sandbox::User=root", "download", &image]).current_dir(scratch.path());
+    download.args(["-q", "-o", "APT::Sandbox::User=root", "download", &image]);
+    download.args(package_of_modules(&image)).current_dir(scratch.path());
     tool::run(&mut download, &format!("fetch {image}"), reporter)?;
     reporter.step(&format!("unpacking {image}"), None);
     let root = scratch.path().join("root");
@@ -128,6 +129,14 @@ fn newest_package() -> Result<String> {
     let message = "no package with a kernel for virtual machines is known to apt-get here";
     Err(Error::new(ErrorCode::Unsupported, message)
         .hint("apt-get update, or: tine kernel import --vmlinuz /boot/vmlinuz-$(uname -r) --modules /lib/modules/$(uname -r)"))
+}
+
+/// The package that the kernel's modules lie in where they have one of their own, as on Ubuntu.
+fn package_of_modules(image: &str) -> Option<String> {
+    let package = format!("linux-modules-{}", image.strip_prefix("linux-image-")?);
+    let mut query = Command::new("apt-cache");
+    query.args(["show", "--no-all-versions", &package]);
+    tool::capture(&mut query, "ask for the kernel's modules", QUERY).ok().map(|_| package)
 }
 
 /// Packages leave this to the machine they are installed on.

@@ -22,14 +22,14 @@ use rustix::{
 use serde_json::json;
 use std::{
     fs::File,
-    os::fd::{AsFd, BorrowedFd},
+    os::fd::{AsFd, BorrowedFd, OwnedFd},
     path::Path,
     time::{Duration, Instant, SystemTime, UNIX_EPOCH},
 };
 use tine_agent::message::{
     Entropy, GuestControl, HostControl, Identity, MacAddress, MachineId, NetworkIdentity, PROTOCOL, Refused,
 };
-use tine_sys::open_listener::OpenListener;
+use tine_sys::{open_listener::OpenListener, tap::open_tap};
 
 /// How long QEMU may take for one command.
 const PATIENCE: Duration = Duration::from_secs(30);
@@ -39,14 +39,15 @@ const CLOCK_ERROR: Duration = Duration::from_millis(50);
 const CLOCK_TRIES: u32 = 8;
 /// How long a machine that goes on may take to answer before it is greeted again.
 const GREETING_PERIOD: Duration = Duration::from_secs(1);
+/// A tap that leads nowhere.
+const NOWHERE: &str = "nowhere";
 /// The name under which QEMU is given a state's descriptor.
 const STATE_NAME: &str = "state";
 
 /// Starts QEMU with everything it works with, and waits until it answers. `stage` gives its tap away.
 pub(super) fn launch(stage: &mut Stage, spec: &StartSpec, vm: &VmSpec) -> MachineResult<Parts> {
     let (memory, is_empty) = open_memory(spec, vm)?;
-    let files =
-        Files { disk: open(&vm.disk, true)?, tap: stage.network.take_tap(), kernel: open_kernel(vm)? };
+    let files = Files { disk: open(&vm.disk, true)?, tap: tap(stage, vm), kernel: open_kernel(vm)? };
     let mac = stage.network.guest.as_ref().map_or_else(random_mac, |guest| Ok(guest.mac))?;
     let wiring = files.wiring(mac, random()?);
     stage.cgroup.enter()?;
@@ -67,6 +68,14 @@ pub(super) fn launch(stage: &mut Stage, spec: &StartSpec, vm: &VmSpec) -> Machin
         qmp,
         process,
     })
+}
+
+/// Its network. A saved machine may have agreed with its device on what only a tap can do: without a network it gets a
+/// tap all the same, in the monitor's empty namespace.
+fn tap(stage: &mut Stage, vm: &VmSpec) -> Option<OwnedFd> {
+    let goes_on = matches!(vm.boot, Boot::State { .. });
+    // a host without taps has no saved machine that needs one
+    stage.network.take_tap().or_else(|| goes_on.then(|| open_tap(NOWHERE).ok()).flatten())
 }
 
 /// A machine that boots gets memory that is one hole.
@@ -177,6 +186,8 @@ fn load(monitor: &mut Monitor<'_>, vmstate: &Path, deadline: Instant) -> Machine
     let state = open(vmstate, false)?;
     let capability = json!({ "capabilities": [{ "capability": "events", "state": true }] });
     monitor.qmp.execute("migrate-set-capabilities", &capability, &[], PATIENCE)?;
+    // it is nobody's successor, and each of its neighbours would be woken to hear of it
+    monitor.qmp.execute("migrate-set-parameters", &json!({ "announce-rounds": 0 }), &[], PATIENCE)?;
     monitor.qmp.execute("getfd", &json!({ "fdname": STATE_NAME }), &[state.as_fd()], PATIENCE)?;
     let uri = format!("fd:{STATE_NAME}");
     monitor.qmp.execute("migrate-incoming", &json!({ "uri": uri }), &[], PATIENCE)?;
@@ -278,6 +289,10 @@ fn refuse_failed_boot(monitor: &mut Monitor<'_>) -> MachineResult<()> {
 fn check(monitor: &Monitor<'_>, deadline: Instant) -> MachineResult<()> {
     if monitor.is_dead() {
         return Err(MachineError::NotRunning);
+    }
+    if monitor.paused {
+        // nobody else stops a machine that somebody waits for
+        return Err(MachineError::io("write", "the disk", Errno::NOSPC));
     }
     if Instant::now() >= deadline {
         let seconds = u64::from(monitor.spec.patience_seconds);

@@ -351,7 +351,7 @@ impl<'a> Monitor<'a> {
                 Event::Migration(status) => self.migration = Some(status),
                 Event::DiskError { full: true } => {
                     self.paused = true;
-                    self.stage.dir.mark_paused(true)?;
+                    self.stage.dir.mark_full()?;
                     let note = b"tine: the pool is full; the box is paused until there is space again\n";
                     let _ = self.console.append(note);
                 }
