@@ -3,14 +3,23 @@
 
 use crate::cancelled;
 use rustix::pipe::{PipeFlags, pipe_with};
-use std::{fs::File, io::Read, os::fd::OwnedFd, path::Path, sync::mpsc, time::Duration};
+use std::{
+    fs::File,
+    io::Read,
+    os::fd::OwnedFd,
+    path::Path,
+    sync::mpsc,
+    time::{Duration, Instant},
+};
 use tine_machine::ExecContext;
 use tine_model::{
     BoxKind, EnvVar, Error, ErrorCode, ExecEvent, ExecOutcome, ExecRequest, ExecStreams, Reporter, Result,
 };
 
-/// SIGTERM.
+/// SIGTERM, and SIGKILL for who does not mind it for so long.
 const TERMINATE: i32 = 15;
+const KILL: i32 = 9;
+const GRACE: Duration = Duration::from_secs(2);
 /// The exit code of a program whose time was over.
 const TIMED_OUT: u8 = 124;
 
@@ -48,9 +57,12 @@ impl Script<'_> {
             scope.spawn(|| report_lines(out, reporter));
             scope.spawn(|| report_lines(err, reporter));
             let program = scope.spawn(|| tine_machine::exec(context, &request, streams));
+            let mut asked = None;
             while !program.is_finished() {
                 if reporter.is_cancelled() {
-                    let _ = events_in.send(ExecEvent::Signal(TERMINATE));
+                    let since = asked.get_or_insert_with(Instant::now).elapsed();
+                    let signal = if since < GRACE { TERMINATE } else { KILL };
+                    let _ = events_in.send(ExecEvent::Signal(signal));
                 }
                 std::thread::sleep(Duration::from_millis(10));
             }

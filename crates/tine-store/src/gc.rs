@@ -2,8 +2,10 @@
 
 use crate::{
     bases::names_in,
+    boxes::BoxMeta,
+    document,
     error::{Result, StoreError, at},
-    layout::{LOCK, RUN, UNDO},
+    layout::{LOCK, META, RUN, UNDO},
     pool::ExclusivePool,
     snapshots::has_former_root,
     staging::{discard, withdraw},
@@ -18,6 +20,15 @@ pub struct Garbage {
     /// What it is, as `staging abc`.
     pub what: String,
     path: PathBuf,
+}
+
+impl Garbage {
+    /// The id of the box that was being made there, if it was one.
+    #[must_use]
+    pub fn box_id(&self) -> Option<String> {
+        let meta: Option<BoxMeta> = document::read_if_there(&self.path.join(META)).ok()?;
+        meta.map(|meta| meta.id)
+    }
 }
 
 impl ExclusivePool {

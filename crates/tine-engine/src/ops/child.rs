@@ -88,6 +88,8 @@ impl Drop for Child<'_> {
         if let Some(staged) = &self.staged {
             // waits for the end, so that nothing runs in what is removed next
             let _ = tine_machine::kill(&staged.run_path());
+            // what a monitor that was killed could not remove
+            let _ = tine_machine::cgroup::reap_leftovers(&staged.meta().id);
         }
     }
 }

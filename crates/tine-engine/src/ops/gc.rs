@@ -7,7 +7,7 @@ use super::{start, status};
 use crate::LocalEngine;
 use std::collections::BTreeSet;
 use tine_model::{BoxRef, BoxStatus, GcReport, Reporter, Result};
-use tine_store::{BoxRecord, Pool};
+use tine_store::{BoxRecord, Garbage, Pool};
 
 pub fn run(engine: &LocalEngine, dry_run: bool, reporter: &dyn Reporter) -> Result<GcReport> {
     let pool = engine.exclusive_pool()?;
@@ -15,19 +15,25 @@ pub fn run(engine: &LocalEngine, dry_run: bool, reporter: &dyn Reporter) -> Resu
     reporter.step("looking for garbage", None);
     let garbage = pool.plan_gc()?;
     removed.extend(garbage.iter().map(|g| g.what.clone()));
+    let staged: Vec<String> = garbage.iter().filter_map(Garbage::box_id).collect();
     if !dry_run {
         pool.apply_gc(&garbage, reporter)?;
     }
     let boxes = pool.readable_boxes(None, reporter)?;
-    removed.extend(left_over_cgroups(&pool, &boxes, dry_run)?);
+    removed.extend(left_over_cgroups(&pool, &boxes, &staged, dry_run)?);
     removed.extend(ended_boxes(engine, &pool, &boxes, dry_run)?);
     removed.extend(tine_machine::net::sweep(&engine.config.runtime_dir, dry_run)?);
     Ok(GcReport { dry_run, removed })
 }
 
-/// Groups of boxes of this pool that run no longer. Those of other pools are not ours to judge.
-fn left_over_cgroups(pool: &Pool, boxes: &[BoxRecord], dry_run: bool) -> Result<Vec<String>> {
-    let mut stopped = BTreeSet::new();
+/// Groups of boxes of this pool that run no longer, or were never done. Those of other pools are not ours to judge.
+fn left_over_cgroups(
+    pool: &Pool,
+    boxes: &[BoxRecord],
+    staged: &[String],
+    dry_run: bool,
+) -> Result<Vec<String>> {
+    let mut stopped: BTreeSet<&String> = staged.iter().collect();
     for record in boxes {
         if status(pool, &record.name)? == BoxStatus::Stopped {
             stopped.insert(&record.meta.id);

@@ -19,6 +19,8 @@ pub fn run(
     if request.live {
         return live(&pool, &locked, request);
     }
+    // refused before a guest is held still
+    locked.free_snapshot_name(request)?;
     let record = quiesced(&pool, name, reporter, || Ok(locked.create_snapshot(request)?))?;
     for path in &record.missing_subvolumes {
         reporter

@@ -176,6 +176,7 @@ pub(super) fn bring_up(
     await_greeting(monitor, &identity, deadline)?;
     settle_identity(monitor, told, deadline)?;
     clocks.agent_acknowledged_us = now();
+    monitor.process.is_ready();
     monitor.stage.write_address()?;
     monitor.stage.dir.write(ACCEL, monitor.spec.hardware.accel.to_string().as_bytes())?;
     monitor.listen()?;

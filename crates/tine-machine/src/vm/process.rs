@@ -26,6 +26,8 @@ use tine_sys::{
 /// The first of the user ids that machines run as: above those that systemd gives to containers, below the end of
 /// what a signed number holds (systemd's `UIDS-GIDS`).
 const FIRST_USER: u32 = 0x7000_0000;
+/// How much sooner than others a machine is killed that is not ready, when the host is short of memory; see proc(5).
+const UNREADY: &str = "500";
 /// Where kvm is opened.
 const KVM: &str = "/dev/kvm";
 
@@ -162,6 +164,8 @@ impl Child<'_> {
 
     fn prepare(&self, tell: &PipeWriter, wait: &PipeReader) -> MachineResult<()> {
         process::default_signals();
+        // rather this one than one that works already
+        let _ = std::fs::write("/proc/self/oom_score_adj", UNREADY);
         let null = File::open("/dev/null").map_err(|e| MachineError::io("open", "/dev/null", e))?;
         process::set_standard_streams([null.as_fd(), self.errors.as_fd(), self.errors.as_fd()])?;
         let kept = process::inherit_exactly(self.inherited, &[tell.as_fd(), wait.as_fd()])?;
@@ -226,6 +230,14 @@ pub(super) fn answer_open(opens: &OpenListener, memory: &File) -> MachineResult<
 impl Process {
     pub(super) fn pid(&self) -> Pid {
         self.pid
+    }
+
+    /// From now on it is worth as much as the monitor itself when the host is short of memory.
+    pub(super) fn is_ready(&self) {
+        // as it is, it is only killed sooner than it need be
+        let _ = std::fs::read("/proc/self/oom_score_adj").and_then(|own| {
+            std::fs::write(format!("/proc/{}/oom_score_adj", self.pid.as_raw_nonzero()), own)
+        });
     }
 
     /// Readable when it has ended.

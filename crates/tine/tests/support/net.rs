@@ -165,11 +165,12 @@ impl Machine {
     /// Runs a command of tine on this machine.
     pub fn run(&self, args: &[&str]) -> Done {
         let plain = self.f.command(args);
-        let mut words = vec!["sh", "-c", "mount --bind \"$0\" /run/tine && exec \"$@\""];
-        let runtime = self.runtime();
-        words.extend([runtime.to_str().unwrap(), plain.get_program().to_str().unwrap()]);
-        words.extend(plain.get_args().map(|a| a.to_str().unwrap()));
-        Done::new(args, self.command(&words).output().unwrap())
+        // not `ip netns exec`, which puts another /sys over the host's cgroups
+        let script = "mount --bind \"$0\" /run/tine && exec nsenter --net=/run/netns/\"$1\" \"${@:2}\"";
+        let mut command = Command::new("unshare");
+        command.args(["--mount", "bash", "-c", script]).arg(self.runtime()).arg(&self.name);
+        command.arg(plain.get_program()).args(plain.get_args()).stdin(std::process::Stdio::null());
+        Done::new(args, command.output().unwrap())
     }
 
     /// Runs a command of tine that must succeed.
