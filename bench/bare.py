@@ -3,12 +3,15 @@
 It gets the arguments of a machine that Tine has started, the files of an image, and the agent's greeting. The frames
 are those of `crates/tine-agent/src/frame.rs`, the messages those of its `message` folder.
 """
-import array, fcntl, json, os, re, secrets, socket, struct, subprocess, time, uuid, zlib
+import array, ctypes, fcntl, json, os, re, secrets, socket, struct, subprocess, time, uuid, zlib
+from concurrent.futures import ThreadPoolExecutor
 
 QEMU = "/usr/bin/qemu-system-x86_64"
 FICLONE = 0x40049409
 SNAP_CREATE_V2, READ_ONLY = 0x50009417, 1 << 1
 PAGEMAP_SCAN, PAGE_IS_FILE, PAGE_IS_PRESENT, PAGE_IS_SWAPPED = 0xC0606610, 1 << 2, 1 << 3, 1 << 4
+TUNSETIFF, TAP, NO_INFORMATION, WITH_HEADER = 0x400454CA, 0x0002, 0x1000, 0x4000
+CLONE_NEWNET = 0x40000000
 CONTROL, EOF, ORDER = 1, 3, 6
 RUNNING = []          # what is to be closed when a row fails
 
@@ -17,6 +20,22 @@ def clone(source, target):
     """A reflink copy, the ioctl alone."""
     with open(source, "rb") as old, open(target, "wb") as new:
         fcntl.ioctl(new, FICLONE, old.fileno())
+
+
+def nowhere():
+    """The calling thread, and it alone, gets a network of its own."""
+    if ctypes.CDLL(None, use_errno=True).unshare(CLONE_NEWNET) != 0:
+        raise OSError(ctypes.get_errno(), "unshare")
+
+
+NOWHERE = ThreadPoolExecutor(1, initializer=nowhere)
+
+
+def open_tap():
+    """A tap that leads nowhere, as Tine gives one to a machine without a network."""
+    tap = os.open("/dev/net/tun", os.O_RDWR)
+    fcntl.ioctl(tap, TUNSETIFF, struct.pack("16sH22x", b"tap%d", TAP | NO_INFORMATION | WITH_HEADER))
+    return tap
 
 
 def frame(content):
@@ -107,13 +126,15 @@ class Machine:
         """`disk` is made: a copy of `source`. `memory` is mapped privately, and `state` is loaded where one is given."""
         self.clocks, self.began = {}, time.perf_counter()
         clone(source, disk)
-        files = [os.open(disk, os.O_RDWR)] + ([os.open(state, os.O_RDONLY)] if state else [])
+        files = [os.open(disk, os.O_RDWR), *([os.open(state, os.O_RDONLY)] if state else [])]
+        tap = NOWHERE.submit(open_tap).result() if any(word.startswith("tap,") for word in arguments) else None
+        files += [tap] if tap is not None else []
         pairs = [socket.socketpair() for _ in range(3)]
         theirs = [pair[1].fileno() for pair in pairs]
-        numbers = dict(qmp=theirs[0], agent=theirs[1], console=theirs[2], disk=files[0])
+        numbers = dict(qmp=theirs[0], agent=theirs[1], console=theirs[2], disk=files[0], tap=tap)
         words = [QEMU, *(wired(word, memory, numbers) for word in arguments)]
         self.process = subprocess.Popen(words, pass_fds=[*theirs, *files], env={}, stdin=subprocess.DEVNULL,
-                                        stdout=subprocess.DEVNULL, stderr=subprocess.DEVNULL)
+                                        stdout=subprocess.DEVNULL, stderr=subprocess.PIPE)
         self.qmp_socket, link, self.console = (pair[0] for pair in pairs)
         for pair in pairs:
             pair[1].close()
@@ -125,7 +146,8 @@ class Machine:
         self.mark("process started")
         if state:
             self.load(files[1])
-            os.close(files[1])
+        for file in files[1:]:
+            os.close(file)
 
     def mark(self, what):
         self.clocks[what] = 1e3 * (time.perf_counter() - self.began)
@@ -146,7 +168,10 @@ class Machine:
         self.answer()
 
     def line(self):
-        line = json.loads(self.qmp.readline() or '{"error": "QEMU has ended"}')
+        line = self.qmp.readline()
+        if not line:
+            raise RuntimeError(f"QEMU has ended: {self.process.stderr.read().decode(errors='replace')[-300:]}")
+        line = json.loads(line)
         if line.get("event") == "MIGRATION":
             if line["data"]["status"] == "failed":
                 raise RuntimeError("the state could not be loaded")
@@ -155,6 +180,7 @@ class Machine:
 
     def load(self, state):
         self.execute("migrate-set-capabilities", capabilities=[{"capability": "events", "state": True}])
+        self.execute("migrate-set-parameters", **{"announce-rounds": 0})
         self.execute("migrate-incoming", uri=f"fd:{state}")
         while not self.completed:
             self.line()
@@ -208,7 +234,7 @@ class Machine:
         RUNNING.remove(self)
         self.process.kill()
         self.process.wait()
-        for one in (self.qmp, self.qmp_socket, self.agent.link, self.console):
+        for one in (self.qmp, self.process.stderr, self.qmp_socket, self.agent.link, self.console):
             one.close()
         os.close(self.disk)
 
@@ -217,6 +243,7 @@ def wired(word, memory, numbers):
     """One of Tine's arguments with this machine's files in it."""
     word = re.sub(r"socket,id=(\w+),fd=\d+", lambda found: f"socket,id={found[1]},fd={numbers[found[1]]}", word)
     word = re.sub(r"^fd=\d+,set=1$", f"fd={numbers['disk']},set=1", word)
+    word = re.sub(r"^tap,id=net,fd=\d+", f"tap,id=net,fd={numbers['tap']}", word)
     word = re.sub(r",guid=[0-9a-f-]+", f",guid={uuid.uuid4()}", word)
     return re.sub(r"mem-path=[^,]+", f"mem-path={memory}", word)
 

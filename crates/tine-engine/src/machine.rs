@@ -47,7 +47,9 @@ impl Runner {
     /// Finds QEMU and what runs a guest here; remembered until the host is rebooted or QEMU is another.
     pub fn find(engine: &LocalEngine, kernel: Option<&KernelRecord>) -> Result<Self> {
         let path = engine.config.runtime_dir.join(CACHE);
-        let mut known = match read(&path).filter(|known| known.engine.is_current()) {
+        let cached = read(&path).filter(|known| known.engine.is_current());
+        let mut is_new = cached.is_none();
+        let mut known = match cached {
             Some(known) => known,
             None => Known { engine: Engine::find().map_err(no_qemu)?, probe: None },
         };
@@ -56,9 +58,12 @@ impl Runner {
         };
         if let Some(kernel) = kernel.filter(|kernel| stale(kernel)) {
             known.probe = Some((kernel.digest.to_string(), known.engine.probe(&kernel.vmlinuz)));
+            is_new = true;
         }
-        // a cache: what cannot be written is found out again
-        let _ = write(&path, &known);
+        if is_new {
+            // a cache: what cannot be written is found out again
+            let _ = write(&path, &known);
+        }
         Ok(Self { engine: known.engine, probe: known.probe.map(|(_, probe)| probe) })
     }
 
@@ -133,6 +138,10 @@ pub fn complete(settings: &BoxSettings) -> Result<BoxSettings> {
     if settings.network == NetworkMode::Host {
         let message = "a vm box has a network of its own and cannot use the host's";
         return Err(Error::new(ErrorCode::Usage, message).hint("--net nat, or --net none"));
+    }
+    if settings.limits.pids.is_some() {
+        let message = "a guest counts its own processes; only those of a container can be limited";
+        return Err(Error::new(ErrorCode::Usage, message));
     }
     let mut settings = settings.clone();
     let memory = settings.limits.memory_bytes.map_or(DEFAULT_MEMORY, ByteSize::bytes);
@@ -366,6 +375,8 @@ mod tests {
         assert_eq!(complete(&settings).unwrap().limits.memory_bytes, Some(ByteSize(101 << 20)));
         settings.limits.memory_bytes = Some(ByteSize(1 << 20));
         assert!(complete(&settings).is_err());
+        settings.limits = tine_model::Limits { pids: Some(9), ..Default::default() };
+        assert_eq!(complete(&settings).unwrap_err().code, ErrorCode::Usage);
         let host = BoxSettings { network: NetworkMode::Host, ..Default::default() };
         assert_eq!(complete(&host).unwrap_err().code, ErrorCode::Usage);
     }

@@ -45,10 +45,26 @@ pub fn make<'p>(
     let spec = machine::start_spec(engine, pool, &place, staged.meta(), from)?;
     let mut child = Child { name: name.clone(), staged: Some(staged), tied: None, begun };
     let program = machine::monitor_program(engine, pool, name);
-    let tied = tine_machine::start_tied(&spec, &program)
+    let mut tied = tine_machine::start_tied(&spec, &program)
         .map_err(|error| tine_model::Error::from(error).context(format!("start {name}")))?;
+    tied.started.clocks = tied.started.clocks.map(|clocks| since(begun, clocks));
     child.tied = Some(tied);
     Ok(child)
+}
+
+/// A monitor's clocks, which have just come, counted from this beginning instead of the monitor's own: as if its
+/// word of the last of them had taken no time.
+fn since(begun: Instant, clocks: StartClocks) -> StartClocks {
+    let now = u64::try_from(begun.elapsed().as_micros()).unwrap_or(u64::MAX);
+    let before = now.saturating_sub(clocks.agent_acknowledged_us);
+    // a machine that boots loads no state
+    let shifted = |us: u64| if us == 0 { 0 } else { us.saturating_add(before) };
+    StartClocks {
+        process_started_us: shifted(clocks.process_started_us),
+        state_loaded_us: shifted(clocks.state_loaded_us),
+        resumed_us: shifted(clocks.resumed_us),
+        agent_acknowledged_us: shifted(clocks.agent_acknowledged_us),
+    }
 }
 
 impl Child<'_> {
@@ -67,7 +83,7 @@ impl Child<'_> {
         self.begun
     }
 
-    /// Shows it; from then on it outlives this process.
+    /// Shows it; from then on it outlives this process. The clocks count from when its making began.
     pub fn publish(mut self) -> Result<StartClocks> {
         let clocks = self.tied.as_ref().and_then(|tied| tied.started.clocks).unwrap_or_default();
         if let Some(staged) = self.staged.take()
