@@ -245,7 +245,7 @@ fn a_pool_that_fills_up_in_the_middle_of_a_fork_keeps_the_ready_ones_working() {
     let f = forks::pool("1GiB");
     // each writes to its disk as soon as it runs
     let writer = "(read was </run/tine/machine-id; while read id </run/tine/machine-id && [ $id = $was ]; do sleep 0.01; done; \
-                  exec dd if=/dev/urandom of=/big bs=1M count=8 conv=fsync) </dev/null >/dev/null 2>&1 &";
+                  exec dd if=/dev/urandom of=/big bs=1M count=64 conv=fsync) </dev/null >/dev/null 2>&1 &";
     bake(&f, "plain", &[writer]);
     forks::fill_to(&f, 40 << 20);
     let done = f.run(&["fork", "plain", "-n", "20", "--net", "none"]);

@@ -223,7 +223,7 @@ fn what_a_machine_wrote_just_before_its_end_is_there() {
     let sum = f.sh("b", "perl -e 'local $/; open F, \"/srv/data\"; print unpack(\"%32C*\", <F>)'");
     f.ok(&["stop", "b"]);
     assert_eq!(status(&f, "b"), "stopped");
-    assert!(processes(&f).is_empty(), "{:?}", processes(&f));
+    within(10, "its processes end", || processes(&f).is_empty());
     f.ok(&["start", "b"]);
     assert_eq!(f.sh("b", "cat /srv/last; wc -c < /srv/data"), "last\n3000000\n");
     assert_eq!(f.sh("b", "perl -e 'local $/; open F, \"/srv/data\"; print unpack(\"%32C*\", <F>)'"), sum);

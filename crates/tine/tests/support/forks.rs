@@ -228,8 +228,20 @@ impl Drop for Going {
     }
 }
 
-/// Processes on this host whose command line names the pool, and QEMUs with one of its disks open.
+/// Processes on this host whose command line names the pool, and QEMUs with one of its disks open, that do not go away:
+/// a monitor whose box has ended gives its network back before it ends itself.
 pub fn processes(f: &Fixture) -> Vec<String> {
+    let end = Instant::now() + Duration::from_secs(10);
+    loop {
+        let found = processes_now(f);
+        if found.is_empty() || Instant::now() > end {
+            return found;
+        }
+        std::thread::sleep(Duration::from_millis(50));
+    }
+}
+
+fn processes_now(f: &Fixture) -> Vec<String> {
     let pool = f.pool();
     let of_pool = |pid: &String| {
         let folder = Path::new("/proc").join(pid);
@@ -260,7 +272,7 @@ pub fn wall_clock() -> f64 {
 /// How many QEMUs have a file of the pool open.
 pub fn machines(f: &Fixture) -> usize {
     let is_qemu = |line: &&String| line.split(' ').nth(1).is_some_and(|program| program.ends_with("qemu"));
-    processes(f).iter().filter(is_qemu).count()
+    processes_now(f).iter().filter(is_qemu).count()
 }
 
 /// A file in the pool that belongs to no box.
