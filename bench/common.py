@@ -1,5 +1,5 @@
 """What every row of bench/run works with: a pool of its own, and things timed in turns."""
-import os, shutil, statistics, subprocess, sys, tempfile, time
+import math, os, shutil, statistics, subprocess, sys, tempfile, time
 
 HERE = os.path.dirname(os.path.abspath(__file__))
 TOP = os.path.dirname(HERE)
@@ -94,3 +94,16 @@ def table(title, cases, runs):
         times = case.times
         print(f"| {case.name} | {statistics.median(times):.1f} ms | {min(times):.1f} | {max(times):.1f} | {len(times)} |")
     sys.stdout.flush()
+
+
+def rounds(full):
+    return min(full, int(os.environ.get("TINE_BENCH_ROUNDS", full)))
+
+
+def children(full):
+    return min(full, int(os.environ.get("TINE_BENCH_CHILDREN", full)))
+
+
+def quantile(values, part):
+    """The smallest value that is not below this part of them."""
+    return sorted(values)[max(0, math.ceil(part * len(values)) - 1)]

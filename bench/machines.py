@@ -4,30 +4,17 @@ Prepared beforehand, and in no figure: the pool, the guest kernel, the base's di
 the host has in its cache; for the floor its arguments, taken from a child that Tine has forked, and one copy of the
 image's memory that all of its children map. Within every figure: what is made for each child alone, its disk first.
 """
-import glob, json, math, os, shutil, statistics, time
+import glob, json, os, shutil, statistics, time
 from concurrent.futures import ThreadPoolExecutor
 
 import bare
-from common import Case, command, sh, table
+from common import Case, children, command, quantile, rounds, sh, table
 
 MIB = 1 << 20
 CLOCKS = ["process started", "state loaded", "resumed", "agent acknowledged", "first exec answered"]
 WORKERS = max(2, os.cpu_count() or 2)          # as many as `tine fork` has
 IMAGE = "bench"
 SUMMARY, PREPARED, SCRATCH = [], set(), []
-
-
-def rounds(full):
-    return min(full, int(os.environ.get("TINE_BENCH_ROUNDS", full)))
-
-
-def children(full):
-    return min(full, int(os.environ.get("TINE_BENCH_CHILDREN", full)))
-
-
-def quantile(values, part):
-    """The smallest value that is not below this part of them."""
-    return sorted(values)[max(0, math.ceil(part * len(values)) - 1)]
 
 
 def row(what, reach, measured, floor="", ratio=""):
