@@ -12,7 +12,7 @@ use std::{
 use tine_machine::{
     MachineSpec, MonitorProgram, StartSpec,
     net::{Device, NetworkSpec},
-    vm::{self, Boot, Engine, GuestIdentity, Hardware, Module, Probe, VmSpec},
+    vm::{self, Boot, Engine, Hardware, Module, Probe, VmSpec},
 };
 use tine_model::{
     Accel, BoxName, BoxRef, BoxSettings, ByteSize, Contract, Error, ErrorCode, NetworkMode, Result, Silent,
@@ -98,7 +98,8 @@ impl Runner {
             return Some(format!("it needs qemu {wanted} or later, and this host has {here}"));
         }
         if wanted.accel == Accel::Kvm && self.accel(None) != Accel::Kvm {
-            return Some("it needs kvm, which does not run a guest here".to_owned());
+            let why = self.probe.as_ref().map_or("there is no kernel to try it with", |probe| &probe.reason);
+            return Some(format!("it needs kvm, which does not run a guest here: {why}"));
         }
         if let Some(missing) = wanted.cpu_features.iter().find(|f| !here.cpu_features.contains(f)) {
             return Some(format!("it needs a processor with {missing}"));
@@ -255,7 +256,6 @@ fn vm_spec(
         contract,
         boot,
         disk: root.join("disk.img"),
-        identity: GuestIdentity { machine_id: meta.id.clone() },
         patience_seconds: PATIENCE_SECONDS,
     })
 }

@@ -90,8 +90,10 @@ pub struct CaptureTarget<'a> {
     pub memory: BorrowedFd<'a>,
     /// An empty file for the devices' state.
     pub vmstate: BorrowedFd<'a>,
-    /// The root that holds the disk, and the directory in which a read-only snapshot of it is made as `root`.
-    pub root: Option<(BorrowedFd<'a>, BorrowedFd<'a>)>,
+    /// The root that holds the disk.
+    pub root: BorrowedFd<'a>,
+    /// The directory in which a read-only snapshot of it is made as `root`.
+    pub directory: BorrowedFd<'a>,
 }
 
 /// Saves the state of a vm box, which goes on. With `quiesce` its programs are stopped in order first, so that clones
@@ -100,8 +102,7 @@ pub struct CaptureTarget<'a> {
 /// # Errors
 /// [`MachineError::NotRunning`], or the monitor's; what the files hold then is worth nothing.
 pub fn capture(run_dir: &Path, quiesce: bool, target: &CaptureTarget<'_>) -> MachineResult<Captured> {
-    let root = target.root.iter().flat_map(|(root, dir)| [*root, *dir]);
-    let fds: Vec<_> = [target.memory, target.vmstate].into_iter().chain(root).collect();
+    let fds = [target.memory, target.vmstate, target.root, target.directory];
     match converse(run_dir, &ControlRequest::Capture { quiesce }, &fds, CAPTURE_PATIENCE)? {
         ControlReply::Captured(captured) => Ok(captured),
         _ => Err(unexpected()),

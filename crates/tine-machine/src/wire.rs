@@ -114,8 +114,8 @@ pub(crate) enum ControlRequest {
     Quiesce,
     /// Undo that.
     Thaw,
-    /// Save the state of a vm box into the files that come along: memory, devices, and, where the disk is to be saved
-    /// too, the root and the directory that its snapshot goes into.
+    /// Save the state of a vm box into the files that come along: memory and devices, and then the root that holds the
+    /// disk and the directory that its snapshot goes into.
     Capture {
         /// Whether programs are stopped in order first, so that clones can be given identities of their own before
         /// anything runs in them.

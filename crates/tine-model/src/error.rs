@@ -18,6 +18,8 @@ pub enum ErrorCode {
     InvalidInput,
     /// A destroying verb needs `--yes` when no terminal can be asked.
     ConfirmationRequired,
+    /// A signature is missing, does not verify, or goes against what is trusted.
+    Untrusted,
     /// No or wrong credentials.
     Unauthorized,
     /// The caller may not do this (not root, say).
@@ -46,6 +48,8 @@ pub enum ErrorCode {
     Corrupt,
     /// A program Tine called failed.
     ToolFailed,
+    /// Another host does not answer, or breaks off.
+    Unreachable,
     /// The caller asked to stop.
     Cancelled,
     /// Anything else: an I/O error, a kernel refusal.
@@ -54,12 +58,13 @@ pub enum ErrorCode {
 
 impl ErrorCode {
     /// Every code, in declaration order.
-    pub const ALL: [Self; 21] = [
+    pub const ALL: [Self; 23] = [
         Self::Usage,
         Self::InvalidName,
         Self::InvalidPath,
         Self::InvalidInput,
         Self::ConfirmationRequired,
+        Self::Untrusted,
         Self::Unauthorized,
         Self::Forbidden,
         Self::NotFound,
@@ -74,6 +79,7 @@ impl ErrorCode {
         Self::NoPool,
         Self::Corrupt,
         Self::ToolFailed,
+        Self::Unreachable,
         Self::Cancelled,
         Self::Internal,
     ];
@@ -97,7 +103,7 @@ impl ErrorCode {
             | Self::InvalidInput
             | Self::ConfirmationRequired => 400,
             Self::Unauthorized => 401,
-            Self::Forbidden => 403,
+            Self::Forbidden | Self::Untrusted => 403,
             Self::NotFound => 404,
             Self::AlreadyExists | Self::WrongState | Self::Busy => 409,
             Self::TooLarge => 413,
@@ -105,6 +111,7 @@ impl ErrorCode {
             Self::Cancelled => 499,
             Self::Corrupt | Self::ToolFailed | Self::Internal => 500,
             Self::Unsupported => 501,
+            Self::Unreachable => 502,
             Self::NoPool => 503,
             Self::PoolFull => 507,
         }
@@ -189,10 +196,10 @@ mod tests {
             })
             .collect();
         let golden = "usage 2 400\ninvalid_name 2 400\ninvalid_path 1 400\ninvalid_input 1 400\n\
-            confirmation_required 2 400\nunauthorized 1 401\nforbidden 1 403\nnot_found 1 404\n\
+            confirmation_required 2 400\nuntrusted 1 403\nunauthorized 1 401\nforbidden 1 403\nnot_found 1 404\n\
             already_exists 1 409\nwrong_state 1 409\nbusy 1 409\ntoo_large 1 413\n\
             wrong_architecture 1 422\nincompatible 1 422\nunsupported 1 501\npool_full 1 507\n\
-            no_pool 1 503\ncorrupt 1 500\ntool_failed 1 500\ncancelled 1 499\ninternal 1 500\n";
+            no_pool 1 503\ncorrupt 1 500\ntool_failed 1 500\nunreachable 1 502\ncancelled 1 499\ninternal 1 500\n";
         assert_eq!(table, golden);
     }
 }

@@ -353,27 +353,3 @@ fn disk_usage_tells_images_kernels_and_disks() {
     assert!(child.logical_bytes >= disk.logical_bytes && child.logical_bytes.bytes() < 40 << 20, "{child:?}");
     assert_eq!(child.exclusive_bytes, ByteSize(4096));
 }
-
-#[test]
-#[ignore = "measures: wants --release and a quiet machine"]
-fn digests_are_taken_at_the_speed_of_the_processor() {
-    let Some(test) = TestPool::sized(ByteSize::gib(4)) else { return };
-    let pool = test.open();
-    let stage = pool.stage_state().unwrap();
-    write_machine(&stage, "large");
-    let memory = File::options().write(true).open(stage.memory_path()).unwrap();
-    let block: Vec<u8> = (0..1 << 20).map(|i: u32| (i.wrapping_mul(2_654_435_761) >> 24) as u8).collect();
-    (0..512).for_each(|i| memory.write_all_at(&block, i << 20).unwrap());
-    drop(memory);
-    stage.freeze().unwrap();
-    let begun = Instant::now();
-    stage.publish_image(&tag("large"), new_image()).unwrap();
-    println!("512 MiB sealed at {:.0} MB/s", 512.0 * 1.048_576 / begun.elapsed().as_secs_f64());
-    let open = pool.open_image(&tag("large")).unwrap();
-    let begun = Instant::now();
-    open.state.verify_content().unwrap();
-    println!("512 MiB read again at {:.0} MB/s", 512.0 * 1.048_576 / begun.elapsed().as_secs_f64());
-    let begun = Instant::now();
-    open.state.verify().unwrap();
-    println!("verified by its seal in {:?}", begun.elapsed());
-}

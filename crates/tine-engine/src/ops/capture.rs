@@ -20,7 +20,8 @@ pub fn save<'p>(
     let target = CaptureTarget {
         memory: memory.as_fd(),
         vmstate: vmstate.as_fd(),
-        root: Some((root_dir.as_fd(), stage.dir_fd())),
+        root: root_dir.as_fd(),
+        directory: stage.dir_fd(),
     };
     let captured = tine_machine::capture(run_dir, quiesce, &target)?;
     Ok((stage, captured))

@@ -4,7 +4,7 @@
 use crate::{LocalEngine, machine};
 use std::time::Instant;
 use tine_machine::{StartClocks, Tied};
-use tine_model::{BoxRef, BoxSettings, Contract, Result};
+use tine_model::{Accel, BoxRef, BoxSettings, Contract, Result, Silent};
 use tine_store::{OpenState, Pool, RootOrigin, StagedBox, StateFiles};
 
 /// A box that runs and is not shown yet. Dropped without being published, nothing of it stays.
@@ -17,7 +17,13 @@ pub struct Child<'p> {
 
 /// The files of a saved machine that is what was saved, and that this host can let go on.
 pub fn verified<'s>(engine: &LocalEngine, state: &'s OpenState, what: &str) -> Result<&'s StateFiles> {
-    machine::Runner::find(engine, None)?.require(&state.saved.contract, what)?;
+    let contract = &state.saved.contract;
+    // whether kvm works is found out by running a guest, which takes a kernel
+    let kernel = match contract.accel {
+        Accel::Kvm => engine.pool()?.default_kernel(&Silent).ok(),
+        Accel::Tcg => None,
+    };
+    machine::Runner::find(engine, kernel.as_ref())?.require(contract, what)?;
     state.verify()?;
     Ok(&state.files)
 }

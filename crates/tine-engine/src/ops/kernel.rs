@@ -29,7 +29,7 @@ pub fn install(engine: &LocalEngine, reporter: &dyn Reporter) -> Result<KernelIn
     let scratch = Scratch::new(&pool)?;
     reporter.step(&format!("fetching {image}"), None);
     let mut download = Command::new("apt-get");
-    download.args(["-q", "-o", "APT::Sandbox::User=root", "download", &image]);
+    download.args(["-qq", "-o", "APT::Sandbox::User=root", "download", &image]);
     download.args(package_of_modules(&image)).current_dir(scratch.path());
     tool::run(&mut download, &format!("fetch {image}"), reporter)?;
     reporter.step(&format!("unpacking {image}"), None);

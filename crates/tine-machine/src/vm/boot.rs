@@ -167,7 +167,7 @@ pub(super) fn bring_up(
         clocks.state_loaded_us = now();
     }
     let told = Instant::now();
-    let identity = HostControl::Identity(Box::new(identity(monitor.stage, spec, monitor.spec)?));
+    let identity = HostControl::Identity(Box::new(identity(monitor.stage, spec)?));
     monitor.link.tell(&identity)?;
     monitor.qmp.execute("cont", &json!({}), &[], PATIENCE)?;
     monitor.link.release();
@@ -302,7 +302,7 @@ fn check(monitor: &Monitor<'_>, deadline: Instant) -> MachineResult<()> {
     Ok(())
 }
 
-fn identity(stage: &Stage, spec: &StartSpec, vm: &VmSpec) -> MachineResult<Identity> {
+fn identity(stage: &Stage, spec: &StartSpec) -> MachineResult<Identity> {
     let network = match &stage.network.guest {
         Some(guest) => Some(NetworkIdentity {
             mac: MacAddress::new(guest.mac).map_err(|e| unusable(&e))?,
@@ -317,7 +317,7 @@ fn identity(stage: &Stage, spec: &StartSpec, vm: &VmSpec) -> MachineResult<Ident
     Ok(Identity {
         wall_clock_ns: wall_clock(),
         entropy: Entropy::new(entropy).map_err(|e| unusable(&e))?,
-        machine_id: vm.identity.machine_id.parse::<MachineId>().map_err(|e| unusable(&e))?,
+        machine_id: spec.id.parse::<MachineId>().map_err(|e| unusable(&e))?,
         hostname: spec.hostname.clone(),
         hosts: stage.network.hosts_content()?,
         resolv_conf: stage.network.resolv_conf_content()?,

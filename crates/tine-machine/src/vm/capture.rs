@@ -29,7 +29,7 @@ use tine_sys::{
 const PATIENCE: Duration = Duration::from_secs(30);
 /// So many bytes of the machine's pages are held in memory, to be written when it runs again; what is beyond is
 /// written while it stands still.
-const HELD: u64 = 64 << 20;
+const HELD: u64 = 256 << 20;
 /// What a machine may write between being looked at and standing still, without costing it time.
 const SLACK: u64 = 4 << 20;
 /// Ranges copied by one system call; as many as the kernel takes (`IOV_MAX`).
@@ -46,9 +46,10 @@ pub(super) struct Target {
     pub(super) memory: File,
     /// An empty file for the devices.
     pub(super) vmstate: File,
-    /// The root that holds the disk, and the directory in which a read-only snapshot of it is made under the name
-    /// `root`.
-    pub(super) root: Option<(OwnedFd, OwnedFd)>,
+    /// The root that holds the disk.
+    pub(super) root: OwnedFd,
+    /// Where a read-only snapshot of it is made under the name `root`.
+    pub(super) directory: OwnedFd,
 }
 
 /// The memory of a machine.
@@ -125,6 +126,9 @@ pub(super) fn save(
     reflink::clone_file(memory.file.as_fd(), target.memory.as_fd())?;
     // what is written back now need not be while the machine stands still
     disk.sync_data().map_err(|e| MachineError::io("sync", "disk", e))?;
+    // the disk's snapshot is a commit, which waits for all that others have changed by then
+    let transaction = btrfs::start_sync(target.root.as_fd())?;
+    btrfs::wait_sync(target.root.as_fd(), transaction)?;
     let mut copies = Copies::prepared(memory.own_bytes(process.pid())? + SLACK);
     qmp.execute("add-fd", &json!({ "fdset-id": STATE_SET }), &[target.vmstate.as_fd()], PATIENCE)?;
     let begun = Instant::now();
@@ -161,13 +165,11 @@ fn copy(
     let file = format!("/dev/fdset/{STATE_SET}");
     qmp.send("xen-save-devices-state", &json!({ "filename": file, "live": false }), &[])?;
     let (pages, snapshot) = thread::scope(|scope| {
-        let snapshot = target
-            .root
-            .as_ref()
-            .map(|(root, dir)| scope.spawn(move || btrfs::snapshot(root.as_fd(), dir.as_fd(), ROOT, true)));
+        let (root, directory) = (target.root.as_fd(), target.directory.as_fd());
+        let snapshot = scope.spawn(move || btrfs::snapshot(root, directory, ROOT, true));
         let pages = copies.take(process.pid(), memory, &target.memory);
         let lost = || MachineError::Start("the snapshot's thread died".to_owned());
-        let snapshot = snapshot.map_or(Ok(()), |t| t.join().map_err(|_| lost())?.map_err(MachineError::from));
+        let snapshot = snapshot.join().map_err(|_| lost()).and_then(|made| made.map_err(MachineError::from));
         (pages, snapshot)
     });
     qmp.answer("xen-save-devices-state", PATIENCE)?;

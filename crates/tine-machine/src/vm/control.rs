@@ -16,7 +16,7 @@ use std::{
     time::{Duration, Instant},
 };
 use tine_agent::message::{GuestControl, HostControl};
-use tine_model::{ByteSize, Limits};
+use tine_model::Limits;
 
 /// How long QEMU may take for one command.
 const PATIENCE: Duration = Duration::from_secs(30);
@@ -82,7 +82,7 @@ impl Monitor<'_> {
 
     /// Memory is the guest's for life; processor time changes at once.
     fn set_limits(&mut self, limits: &Limits) -> MachineResult<()> {
-        let memory_bytes = Some(ByteSize(self.spec.memory_limit().bytes()));
+        let memory_bytes = Some(self.spec.memory_limit());
         self.stage.cgroup.set_limits(&Limits { memory_bytes, ..*limits })
     }
 
@@ -148,17 +148,13 @@ impl Monitor<'_> {
     }
 }
 
-/// Memory, devices, and then root and directory or neither.
+/// Memory, devices, the root, and the directory for its snapshot, in this order.
 fn target(fds: Vec<OwnedFd>) -> MachineResult<Target> {
     let odd = || MachineError::Protocol { peer: "client", reason: "descriptors do not match".to_owned() };
     let mut fds = fds.into_iter();
     let (memory, vmstate) = (fds.next().ok_or_else(odd)?, fds.next().ok_or_else(odd)?);
-    let root = match (fds.next(), fds.next()) {
-        (Some(root), Some(dir)) => Some((root, dir)),
-        (None, None) => None,
-        _ => return Err(odd()),
-    };
-    Ok(Target { memory: File::from(memory), vmstate: for_writing(&vmstate)?, root })
+    let (root, directory) = (fds.next().ok_or_else(odd)?, fds.next().ok_or_else(odd)?);
+    Ok(Target { memory: File::from(memory), vmstate: for_writing(&vmstate)?, root, directory })
 }
 
 /// QEMU takes a descriptor only when it has the very access it asks for.

@@ -25,4 +25,4 @@ pub use hardware::Hardware;
 pub use initramfs::{agent_id, write as write_initramfs};
 pub use modules::{Module, collect as collect_modules};
 pub(crate) use monitor::run;
-pub use spec::{Boot, GuestIdentity, VmSpec};
+pub use spec::{Boot, VmSpec};

@@ -19,8 +19,6 @@ pub struct VmSpec {
     pub boot: Boot,
     /// The file that holds its disk.
     pub disk: PathBuf,
-    /// What makes it itself.
-    pub identity: GuestIdentity,
     /// Seconds that starting may take, from QEMU's start to the agent's last acknowledgement.
     pub patience_seconds: u32,
 }
@@ -45,13 +43,6 @@ pub enum Boot {
     },
 }
 
-/// What makes a machine itself and no other.
-#[derive(Debug, Clone, PartialEq, Eq, Serialize, Deserialize)]
-pub struct GuestIdentity {
-    /// 32 hex digits.
-    pub machine_id: String,
-}
-
 impl VmSpec {
     /// Every path in it.
     pub(crate) fn paths(&self) -> Vec<&PathBuf> {
@@ -74,10 +65,6 @@ impl VmSpec {
         }
         if !(1..=64).contains(&cpus) {
             return bad(format!("{cpus} processors are not between 1 and 64"));
-        }
-        let id = &self.identity.machine_id;
-        if id.len() != 32 || !id.bytes().all(|b| b.is_ascii_hexdigit()) {
-            return bad(format!("machine id {id:?} is not 32 hex digits"));
         }
         Ok(())
     }
