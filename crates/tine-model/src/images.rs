@@ -64,8 +64,8 @@ pub struct ImageInfo {
     pub parent: Option<ImageTag>,
     /// What a host must offer to fork it.
     pub contract: Contract,
-    /// Digest of the memory's content: SHA-256 over each 64 KiB piece that is not all zero, led by its number as a
-    /// 64-bit little-endian integer.
+    /// Digest of the memory's content, as the crate `tine-digest` defines it: SHA-256 over chunks and their pages,
+    /// what is all zero left out.
     pub memory_digest: Sha256Digest,
     /// SHA-256 of the device state.
     pub vmstate_digest: Sha256Digest,
