@@ -95,7 +95,14 @@ mod tests {
     fn summed(content: &[u8]) -> ChunkSums {
         let mut sums = ChunkSums::new();
         // in any order
-        sums.extend((0..).zip(content.chunks(CHUNK)).map(|(n, c)| (n, chunk_sum(n, c))).collect::<Vec<_>>().into_iter().rev());
+        sums.extend(
+            (0..)
+                .zip(content.chunks(CHUNK))
+                .map(|(n, c)| (n, chunk_sum(n, c)))
+                .collect::<Vec<_>>()
+                .into_iter()
+                .rev(),
+        );
         sums
     }
 

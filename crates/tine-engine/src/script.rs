@@ -41,13 +41,10 @@ impl Script<'_> {
     /// Runs it to its end and gives its exit code.
     pub fn run(&self, reporter: &dyn Reporter) -> Result<u8> {
         let request = ExecRequest {
-            argv: vec!["/bin/sh".into(), "-c".into(), self.text.to_owned()],
             env: vec![],
-            user: None,
             working_dir: Some("/".into()),
-            tty: None,
-            background: false,
             timeout_seconds: self.timeout_seconds,
+            ..ExecRequest::of(vec!["/bin/sh".into(), "-c".into(), self.text.to_owned()])
         };
         let ((out, stdout), (err, stderr)) = (pipe()?, pipe()?);
         let (events_in, events) = mpsc::channel();

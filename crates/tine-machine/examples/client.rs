@@ -7,15 +7,7 @@ use tine_model::{BoxKind, ExecOutcome, ExecRequest, ExecStreams};
 fn main() -> ExitCode {
     let mut args = std::env::args().skip(1);
     let run_dir = args.next().unwrap_or_default();
-    let request = ExecRequest {
-        argv: args.collect(),
-        env: Vec::new(),
-        user: None,
-        working_dir: None,
-        tty: None,
-        background: false,
-        timeout_seconds: None,
-    };
+    let request = ExecRequest::of(args.collect());
     let copy = |fd: &dyn std::os::fd::AsFd| fd.as_fd().try_clone_to_owned().ok();
     let (Some(stdout), Some(stderr)) = (copy(&std::io::stdout()), copy(&std::io::stderr())) else {
         return ExitCode::FAILURE;

@@ -29,6 +29,22 @@ pub struct ExecRequest {
     pub timeout_seconds: Option<u32>,
 }
 
+impl ExecRequest {
+    /// Runs a program as root in its home, with nothing but the box's own environment, and waits for it.
+    #[must_use]
+    pub fn of(argv: Vec<String>) -> Self {
+        Self {
+            argv,
+            env: Vec::new(),
+            user: None,
+            working_dir: None,
+            tty: None,
+            background: false,
+            timeout_seconds: None,
+        }
+    }
+}
+
 /// Columns and rows of a terminal.
 #[derive(Debug, Clone, Copy, PartialEq, Eq, Serialize, Deserialize)]
 pub struct WindowSize {

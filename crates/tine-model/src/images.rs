@@ -7,6 +7,7 @@ use crate::{
     error::{Error, ErrorCode, Result},
     exec::EnvVar,
     names::{BaseVersion, BoxName, BoxRef, ImageTag, KernelName, ProjectName, Tag},
+    packs::PackOrigin,
     timestamp::Timestamp,
 };
 use serde::{Deserialize, Serialize};
@@ -62,8 +63,12 @@ pub struct ImageInfo {
     pub base: Option<BaseVersion>,
     /// The image that the machine it was taken of had come from.
     pub parent: Option<ImageTag>,
-    /// What a host must offer to fork it.
-    pub contract: Contract,
+    /// Bytes of the machine's memory.
+    pub memory_bytes: ByteSize,
+    /// What a host must offer to fork it; none where the pack it came in does not tell.
+    pub contract: Option<Contract>,
+    /// The pack it came in.
+    pub pack: Option<PackOrigin>,
     /// Digest of the memory's content, as the crate `tine-digest` defines it: SHA-256 over chunks and their pages,
     /// what is all zero left out.
     pub memory_digest: Sha256Digest,

@@ -37,4 +37,4 @@ pub use root::measure::{TreeSize, logical_size, stored_size, tree_size};
 pub use root::{guest_mount_points, prepare_mount_point, standard_mount_points};
 pub use snapshots::{Restored, RootView, SnapshotRecord, plan_prune};
 pub use staging::Staging;
-pub use state::{FileSum, OpenState, SavedState, StateFiles, StateStage};
+pub use state::{Digests, FileSum, OpenState, SavedState, StateFiles, StateStage};

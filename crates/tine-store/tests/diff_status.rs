@@ -2,87 +2,23 @@
 #![expect(clippy::unwrap_used, clippy::expect_used, reason = "a test that meets an error has failed")]
 
 mod diff_support;
+mod random_tree;
 
-use diff_support::{Btrfs, device, fifo};
+use diff_support::Btrfs;
+use random_tree::{Random, everything_in, make, new_name, remove};
 use rustix::fs::XattrFlags;
 use std::{
     collections::BTreeMap,
-    ffi::OsStr,
     fs,
     os::unix::{
         ffi::OsStrExt,
         fs::{FileExt, FileTypeExt, MetadataExt, PermissionsExt, chown, symlink},
     },
-    path::{Path, PathBuf},
+    path::Path,
 };
 use tine_model::RawPath;
 use tine_store::diff::{Changes, HiddenPaths, status_by_send, status_by_walk};
 use tine_sys::tree::Tree;
-
-/// xorshift64*: the same numbers for the same seed everywhere.
-struct Random(u64);
-
-impl Random {
-    fn below(&mut self, bound: usize) -> usize {
-        self.0 ^= self.0 >> 12;
-        self.0 ^= self.0 << 25;
-        self.0 ^= self.0 >> 27;
-        (self.0.wrapping_mul(0x2545_f491_4f6c_dd1d) >> 33) as usize % bound
-    }
-    fn pick<'a, T>(&mut self, from: &'a [T]) -> &'a T {
-        &from[self.below(from.len())]
-    }
-}
-
-const NAMES: [&[u8]; 8] = [b"a", b"b", b"c", b"dir", b"new\nline", b"\xff\xfe", b"o257-5-0", b" sp ace"];
-
-fn everything_in(root: &Path) -> Vec<PathBuf> {
-    let mut all = vec![root.to_path_buf()];
-    let mut at = 0;
-    while at < all.len() {
-        if fs::symlink_metadata(&all[at]).unwrap().is_dir() {
-            all.extend(fs::read_dir(&all[at]).unwrap().map(|e| e.unwrap().path()));
-        }
-        at += 1;
-    }
-    all
-}
-
-fn dirs_in(root: &Path) -> Vec<PathBuf> {
-    everything_in(root).into_iter().filter(|p| fs::symlink_metadata(p).unwrap().is_dir()).collect()
-}
-
-fn new_name(random: &mut Random, root: &Path) -> Option<PathBuf> {
-    let dir = random.pick(&dirs_in(root)).clone();
-    let path = dir.join(OsStr::from_bytes(NAMES[random.below(NAMES.len())]));
-    (path.components().count() < root.components().count() + 6 && fs::symlink_metadata(&path).is_err())
-        .then_some(path)
-}
-
-fn make(random: &mut Random, root: &Path) {
-    let Some(path) = new_name(random, root) else { return };
-    match random.below(9) {
-        0 | 1 => fs::create_dir(path).unwrap(),
-        2 => symlink(random.pick(&["/etc/shadow", "a", "loop", "../b"]), path).unwrap(),
-        3 => fifo(&path),
-        4 => device(&path, 3 + random.below(2) as u32),
-        5 => {
-            let file = fs::File::create(path).unwrap();
-            file.set_len(1 << 20).unwrap();
-            file.write_at(b"middle", 500_000).unwrap();
-        }
-        6 => fs::write(path, vec![b'x'; random.below(20_000)]).unwrap(),
-        _ => fs::write(path, format!("{}", random.below(5))).unwrap(),
-    }
-}
-
-fn remove(path: &Path) {
-    if fs::symlink_metadata(path).unwrap().is_dir() {
-        fs::remove_dir_all(path).unwrap();
-    } else {
-        fs::remove_file(path).unwrap();
-    }
-}
 
 fn mutate(random: &mut Random, root: &Path) {
     let all = everything_in(root);

@@ -4,70 +4,20 @@
 #[expect(dead_code, reason = "images need no subvolumes")]
 mod diff_support;
 mod disk_support;
+mod random_tree;
 
-use diff_support::{Btrfs, device, fifo};
-use disk_support::{Mounted, Random, commit, image_of, open, run, usable};
+use diff_support::Btrfs;
+use disk_support::{Mounted, commit, image_of, open, run, usable};
+use random_tree::{Random, everything_in, make, new_name, remove};
 use rustix::fs::XattrFlags;
 use std::{
-    ffi::OsStr,
     fs,
-    os::unix::{
-        ffi::OsStrExt,
-        fs::{FileExt, PermissionsExt, symlink},
-    },
-    path::{Path, PathBuf},
+    os::unix::fs::{FileExt, PermissionsExt, symlink},
+    path::Path,
 };
 use tine_model::{DiffFile, Error, ErrorCode, FileStatus, RawPath};
 use tine_store::diff::{Changes, HiddenPaths, disk_file, disk_status, file, status_by_walk};
 use tine_sys::tree::Tree;
-
-const NAMES: [&[u8]; 7] = [b"a", b"b", b"c", b"dir", b"new\nline", b"\xff\xfe", b" sp ace"];
-
-fn everything_in(root: &Path) -> Vec<PathBuf> {
-    let mut all = vec![root.to_path_buf()];
-    let mut at = 0;
-    while at < all.len() {
-        if fs::symlink_metadata(&all[at]).unwrap().is_dir() {
-            let below = fs::read_dir(&all[at]).unwrap().map(|e| e.unwrap().path());
-            all.extend(below.filter(|path| !path.ends_with("lost+found")));
-        }
-        at += 1;
-    }
-    all
-}
-
-fn new_name(random: &mut Random, root: &Path) -> Option<PathBuf> {
-    let dirs: Vec<PathBuf> =
-        everything_in(root).into_iter().filter(|p| fs::symlink_metadata(p).unwrap().is_dir()).collect();
-    let path = random.pick(&dirs).join(OsStr::from_bytes(NAMES[random.below(NAMES.len())]));
-    let deep = path.components().count() > root.components().count() + 5;
-    (!deep && fs::symlink_metadata(&path).is_err()).then_some(path)
-}
-
-fn make(random: &mut Random, root: &Path) {
-    let Some(path) = new_name(random, root) else { return };
-    match random.below(9) {
-        0..=2 => fs::create_dir(path).unwrap(),
-        3 => symlink(random.pick(&["/etc/shadow", "a", "../b", &"long".repeat(20)]), path).unwrap(),
-        4 => fifo(&path),
-        5 => device(&path, 3 + random.below(2) as u32),
-        6 => {
-            let file = fs::File::create(path).unwrap();
-            file.set_len(1 << 20).unwrap();
-            file.write_at(b"middle", 500_000).unwrap();
-        }
-        7 => fs::write(path, vec![b'x'; random.below(20_000)]).unwrap(),
-        _ => fs::write(path, format!("{}", random.below(5))).unwrap(),
-    }
-}
-
-fn remove(path: &Path) {
-    if fs::symlink_metadata(path).unwrap().is_dir() {
-        fs::remove_dir_all(path).unwrap();
-    } else {
-        fs::remove_file(path).unwrap();
-    }
-}
 
 fn mutate(random: &mut Random, root: &Path) {
     let all = everything_in(root);

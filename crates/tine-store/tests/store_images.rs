@@ -48,7 +48,7 @@ fn an_image_is_listed_renamed_opened_and_deleted() {
     let pool = test.open();
     let web = with_box(&pool);
     let image = make_image(&pool, "Warm_1.0", &web);
-    assert!(image.has_rootfs && image.contract == contract() && image.description == "warm");
+    assert!(image.has_rootfs && image.contract == Some(contract()) && image.description == "warm");
     let other = make_image(&pool, "other", &web);
     assert_eq!(image.memory_digest, other.memory_digest);
     assert_ne!(image.id, other.id);
@@ -308,7 +308,7 @@ fn a_live_snapshot_is_a_snapshot_with_a_machine() {
     assert_eq!(code(pool.live_state(&web, &snap("v9"))), ErrorCode::NotFound);
     let state = pool.live_state(&web, &snap("v1")).unwrap().unwrap();
     state.verify().unwrap();
-    assert_eq!(state.saved.contract, contract());
+    assert_eq!(state.saved.contract, Some(contract()));
     assert_eq!(problems(&pool, true), [""; 0]);
     held.rename_snapshot(&snap("v1"), &snap("kept")).unwrap();
     pool.live_state(&web, &snap("kept")).unwrap().unwrap().verify().unwrap();

@@ -6,8 +6,11 @@ mod support;
 
 #[path = "support/forks.rs"]
 mod forks;
+#[path = "support/machine.rs"]
+mod machine;
 
-use forks::{Going, bake, bake_witness, boxes, count, counted, machine, running, within};
+use forks::{bake, bake_witness, boxes, count, counted, machine, running};
+use machine::{Going, within};
 use rustix::process::Signal;
 use std::collections::{BTreeMap, BTreeSet};
 use support::Fixture;
@@ -32,9 +35,9 @@ fn seconds(testimony: &Testimony, field: &str) -> f64 {
 fn clock(f: &Fixture, name: &str) -> ([f64; 2], [f64; 2]) {
     let script = "read a b </proc/uptime; n=$EPOCHREALTIME; read c d </proc/uptime; echo $a $n $c";
     let once = || {
-        let begun = forks::wall_clock();
+        let begun = machine::wall_clock();
         let said = f.ok(&["exec", name, "--", "bash", "-c", script]);
-        let ended = forks::wall_clock();
+        let ended = machine::wall_clock();
         let n: Vec<f64> = said.split_whitespace().map(|n| n.parse().unwrap()).collect();
         ([n[1] - ended, n[1] - begun], [n[1] - n[2] - 0.01, n[1] - n[0] + 0.01])
     };
@@ -65,7 +68,7 @@ fn alone_fork_100_children_share_nothing_and_the_image_stays_as_it_was() {
     let digests =
         || ["state/memory.bin", "state/vmstate", "root/disk.img"].map(|p| forks::digest(&state.join(p)));
     let before = digests();
-    let begun = forks::wall_clock();
+    let begun = machine::wall_clock();
     let report = f.json(&["fork", "warm", "-n", &number.to_string(), "--net", "none"]);
     assert_eq!(report["ready"].as_array().unwrap().len(), number, "{report}");
     assert_eq!(running(&f).len(), number);
@@ -88,7 +91,7 @@ fn alone_fork_100_children_share_nothing_and_the_image_stays_as_it_was() {
     }
     assert_eq!(digests(), before, "a child's writes have reached the image");
     f.ok(&["check", "--read-data"]);
-    assert_eq!((boxes(&f), f.staging(), forks::processes(&f)), Default::default());
+    assert_eq!((boxes(&f), f.staging(), machine::leftovers(&f)), Default::default());
 }
 
 #[test]
@@ -129,7 +132,7 @@ fn a_branch_of_a_running_box_goes_on_with_its_state_and_so_does_the_box() {
     }
     f.ok(&["gc"]);
     f.check();
-    assert_eq!((f.staging(), forks::processes(&f)), Default::default());
+    assert_eq!((f.staging(), machine::leftovers(&f)), Default::default());
 }
 
 #[test]
@@ -181,7 +184,7 @@ fn delete_all(f: &Fixture) {
     }
     f.ok(&["gc"]);
     f.check();
-    assert_eq!((f.staging(), forks::processes(f)), Default::default());
+    assert_eq!((f.staging(), machine::leftovers(f)), Default::default());
 }
 
 fn one_name_is_taken_meanwhile(f: &Fixture) {
@@ -313,5 +316,5 @@ fn a_host_short_of_memory_keeps_the_ready_ones_working() {
         assert_eq!(said.out, "works\n", "{said:?}");
         assert_eq!(host.run(&f, &["delete", name, "--yes"]).code, 0);
     }
-    assert_eq!((boxes(&f), f.staging(), forks::processes(&f)), Default::default());
+    assert_eq!((boxes(&f), f.staging(), machine::leftovers(&f)), Default::default());
 }

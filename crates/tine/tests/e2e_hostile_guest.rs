@@ -4,8 +4,11 @@ mod support;
 
 #[path = "support/forks.rs"]
 mod forks;
+#[path = "support/machine.rs"]
+mod machine;
 
-use forks::{boxes, leave_running, machine, within};
+use forks::{boxes, leave_running, machine};
+use machine::within;
 use std::time::{Duration, Instant};
 use support::Fixture;
 
@@ -112,7 +115,7 @@ fn a_guest_that_wastes_its_own_machine_wastes_nothing_else() {
     f.ok(&["snapshot", "restore", "m", "odd"]);
     assert_eq!(f.sh("m", "[ -e /fill ] || echo gone"), "gone\n");
     f.ok(&["delete", "m", "--yes"]);
-    assert_eq!((f.staging(), forks::processes(&f)), Default::default());
+    assert_eq!((f.staging(), machine::leftovers(&f)), Default::default());
 }
 
 #[test]
@@ -144,12 +147,12 @@ fn a_guest_that_never_answers_is_killed_by_stop_and_snapshotted_as_after_a_power
 
 /// A guest whose kernel has stopped for good, and the client that asked for it.
 struct Silenced {
-    _client: forks::Going,
+    _client: machine::Going,
 }
 
 impl Silenced {
     fn new(f: &Fixture) -> Self {
-        let client = forks::Going::start(
+        let client = machine::Going::start(
             f,
             &["exec", "m", "--", "sh", "-c", "echo c >/proc/sysrq-trigger; sleep 1000"],
         );

@@ -6,8 +6,11 @@ mod support;
 
 #[path = "support/forks.rs"]
 mod forks;
+#[path = "support/machine.rs"]
+mod machine;
 
-use forks::{Going, bake, boxes, count, counted, machine, within};
+use forks::{bake, boxes, count, counted, machine};
+use machine::{Going, within};
 use std::{
     os::unix::fs::FileExt as _,
     path::{Path, PathBuf},

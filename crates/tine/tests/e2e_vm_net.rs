@@ -48,7 +48,7 @@ fn machines_and_containers_of_a_project_reach_each_other_and_no_others() {
     require!("container");
     let m = Machine::new();
     let (f, host, outside) = (&m.f, m.host(), m.outside());
-    machine::furnish(f);
+    machine::furnish(f, &[]);
     outside.serve(80, "outside");
     machine(&m, "one", &["--publish", "8080:80"]);
     machine(&m, "two", &[]);
@@ -89,7 +89,7 @@ fn machines_and_containers_of_a_project_reach_each_other_and_no_others() {
 fn a_bake_with_a_network_leaves_none_of_it() {
     require!("vm");
     let m = Machine::new();
-    machine::furnish(&m.f);
+    machine::furnish(&m.f, &[]);
     m.outside().serve(80, "outside");
     let reach = format!("exec 3<>/dev/tcp/{OUTSIDE}/80 && head -n 1 <&3 > /srv/got");
     let script = format!("exec bash -c '{reach}'");

@@ -71,15 +71,7 @@ fn every_message_arrives_as_it_was_sent() {
 #[test]
 fn a_large_order_goes_in_pieces_and_a_larger_one_not_at_all() {
     let order = |size: usize| {
-        let request = ExecRequest {
-            argv: vec!["x".repeat(size)],
-            env: Vec::new(),
-            user: None,
-            working_dir: None,
-            tty: None,
-            background: false,
-            timeout_seconds: None,
-        };
+        let request = ExecRequest::of(vec!["x".repeat(size)]);
         let streams = [Stream::Piped, Stream::Log, Stream::Null];
         Order::Exec(Box::new(ExecOrder { request, env: vec!["A=b".parse().unwrap()], streams }))
     };

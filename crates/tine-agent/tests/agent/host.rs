@@ -329,15 +329,7 @@ impl TestHost {
 
 /// A request for a program with nothing special.
 pub fn request(argv: &[&str]) -> ExecRequest {
-    ExecRequest {
-        argv: argv.iter().map(|a| (*a).to_owned()).collect(),
-        env: Vec::new(),
-        user: None,
-        working_dir: None,
-        tty: None,
-        background: false,
-        timeout_seconds: None,
-    }
+    ExecRequest::of(argv.iter().map(|a| (*a).to_owned()).collect())
 }
 
 /// An order for it; a background program's streams are nothing and the log.

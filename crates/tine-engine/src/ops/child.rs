@@ -4,7 +4,7 @@
 use crate::{LocalEngine, machine};
 use std::time::Instant;
 use tine_machine::{StartClocks, Tied};
-use tine_model::{Accel, BoxRef, BoxSettings, Contract, Result, Silent};
+use tine_model::{Accel, BoxRef, BoxSettings, Contract, Error, ErrorCode, Result, Silent};
 use tine_store::{OpenState, Pool, RootOrigin, StagedBox, StateFiles};
 
 /// A box that runs and is not shown yet. Dropped without being published, nothing of it stays.
@@ -15,9 +15,13 @@ pub struct Child<'p> {
     begun: Instant,
 }
 
-/// The files of a saved machine that is what was saved, and that this host can let go on.
-pub fn verified<'s>(engine: &LocalEngine, state: &'s OpenState, what: &str) -> Result<&'s StateFiles> {
-    let contract = &state.saved.contract;
+/// The files of a saved machine that is what was saved, and what it needs, which this host has.
+pub fn verified<'s>(
+    engine: &LocalEngine,
+    state: &'s OpenState,
+    what: &str,
+) -> Result<(&'s StateFiles, &'s Contract)> {
+    let contract = state.saved.contract.as_ref().ok_or_else(|| foreign(what))?;
     // whether kvm works is found out by running a guest, which takes a kernel
     let kernel = match contract.accel {
         Accel::Kvm => engine.pool()?.default_kernel(&Silent).ok(),
@@ -25,7 +29,14 @@ pub fn verified<'s>(engine: &LocalEngine, state: &'s OpenState, what: &str) -> R
     };
     machine::Runner::find(engine, kernel.as_ref())?.require(contract, what)?;
     state.verify()?;
-    Ok(&state.files)
+    Ok((&state.files, contract))
+}
+
+fn foreign(what: &str) -> Error {
+    let message = format!(
+        "{what} cannot go on here: it was made by a program whose machines QEMU does not run; it can be packed again"
+    );
+    Error::new(ErrorCode::Incompatible, message)
 }
 
 /// A box's settings with what the machine has by its state.

@@ -41,7 +41,8 @@ pub fn run(
             let (stage, captured) = branch(engine, &pool, name)?;
             let files = stage.freeze()?;
             let origin = stage.root_origin(name)?;
-            let source = Source { origin, contract: captured.contract.clone(), files: Some(&files) };
+            let contract = &captured.contract;
+            let source = Source { origin, hardware: Some(contract), state: Some((&files, contract)) };
             let fork = Fork { engine, pool: &pool, request, source, begun };
             let mut report = fork.run(names, on_ready, reporter);
             report.pause_us = Some(captured.pause_us);
@@ -99,15 +100,16 @@ fn branch<'p>(
 /// What the children go on from.
 struct Source<'s> {
     origin: RootOrigin<'s>,
-    contract: Contract,
-    /// The saved state; none when they boot their disks.
-    files: Option<&'s StateFiles>,
+    /// What the machines are like, where that is told.
+    hardware: Option<&'s Contract>,
+    /// The saved state and what it needs; none when they boot their disks.
+    state: Option<(&'s StateFiles, &'s Contract)>,
 }
 
 impl<'s> Source<'s> {
     fn of_image(engine: &LocalEngine, image: &'s OpenImage, request: &ForkRequest) -> Result<Self> {
         let what = format!("image {}", image.tag);
-        let files = if request.cold {
+        let state = if request.cold {
             None
         } else {
             let verified = child::verified(engine, &image.state, &what);
@@ -116,12 +118,12 @@ impl<'s> Source<'s> {
                 _ => error,
             })?)
         };
-        Ok(Self { origin: image.root_origin()?, contract: image.meta.saved.contract.clone(), files })
+        Ok(Self { origin: image.root_origin()?, hardware: image.meta.saved.contract.as_ref(), state })
     }
 
     fn start(&self) -> machine::From<'_> {
-        match self.files {
-            Some(files) => machine::From::State { files, contract: &self.contract },
+        match self.state {
+            Some((files, contract)) => machine::From::State { files, contract },
             None => machine::From::Disk,
         }
     }
@@ -190,7 +192,10 @@ impl Fork<'_> {
 
     /// None when the user asked to stop meanwhile.
     fn child(&self, name: &BoxRef, reporter: &dyn Reporter) -> Result<Option<ForkedBox>> {
-        let settings = child::settings_of(&self.source.contract, &self.settings());
+        let settings = match self.source.hardware {
+            Some(contract) => child::settings_of(contract, &self.settings()),
+            None => machine::complete(&self.settings())?,
+        };
         let from = self.source.start();
         let child = child::make(self.engine, self.pool, &self.source.origin, &settings, &from, name)?;
         if reporter.is_cancelled() {

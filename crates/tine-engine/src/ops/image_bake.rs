@@ -32,8 +32,8 @@ pub fn run(engine: &LocalEngine, request: &BakeImage, reporter: &dyn Reporter) -
         BoxSource::Box(name) if runs(&pool, name)? => bake.of_running(name),
         BoxSource::Image(tag) => {
             let image = pool.open_image(tag)?;
-            let files = child::verified(engine, &image.state, &format!("image {tag}"))?;
-            bake.further(&image.root_origin()?, files, &image.meta.saved.contract)
+            let (files, contract) = child::verified(engine, &image.state, &format!("image {tag}"))?;
+            bake.further(&image.root_origin()?, files, contract)
         }
         _ => bake.of_disk(),
     }
@@ -186,12 +186,17 @@ impl Bake<'_> {
         origin: &RootOrigin<'_>,
         contract: Contract,
     ) -> Result<ImageInfo> {
+        let parent = origin.image.as_ref().and_then(|tag| self.pool.image_info(tag).ok());
         let image = NewImage {
             description: self.request.description.clone(),
             source: self.request.source.to_string(),
             base: origin.base.clone(),
             parent: origin.image.clone(),
-            contract,
+            parent_memory: parent.map(|parent| parent.memory_digest),
+            contract: Some(contract),
+            created_at: None,
+            pack: None,
+            digests: None,
         };
         Ok(stage.publish_image(&self.request.tag, image)?)
     }

@@ -3,8 +3,10 @@
 
 use super::{child, start, status};
 use crate::{LocalEngine, machine};
-use tine_model::{BoxKind, BoxRef, BoxStatus, RestoreReport, RestoreSnapshot, Result, SnapshotName};
-use tine_store::{LockedBox, OpenState, Pool, Restored};
+use tine_model::{
+    BoxKind, BoxRef, BoxStatus, Contract, RestoreReport, RestoreSnapshot, Result, SnapshotName,
+};
+use tine_store::{LockedBox, Pool, Restored, StateFiles};
 
 /// Seconds a box's programs get to end. What they would still write is gone with the root.
 const GRACE_SECONDS: u32 = 2;
@@ -15,10 +17,9 @@ pub fn restore(engine: &LocalEngine, name: &BoxRef, request: &RestoreSnapshot) -
     // refused before the box is stopped, so that a mistyped name does no harm
     locked.check_restore(request)?;
     let live = pool.live_state(name, &request.name)?;
-    if let Some(state) = &live {
-        child::verified(engine, state, &format!("snapshot {name}/{}", request.name))?;
-    }
-    exchange(engine, &pool, &locked, live.as_ref(), |locked| {
+    let what = format!("snapshot {name}/{}", request.name);
+    let live = live.as_ref().map(|state| child::verified(engine, state, &what)).transpose()?;
+    exchange(engine, &pool, &locked, live, |locked| {
         let Restored { snapshot, kept_as } = locked.restore(request)?;
         Ok((Some(snapshot), kept_as))
     })
@@ -40,7 +41,7 @@ fn exchange(
     engine: &LocalEngine,
     pool: &Pool,
     locked: &LockedBox<'_>,
-    live: Option<&OpenState>,
+    live: Option<(&StateFiles, &Contract)>,
     swap: impl FnOnce(&LockedBox<'_>) -> Result<Names>,
 ) -> Result<RestoreReport> {
     let was = status(pool, locked.name())?;
@@ -49,8 +50,8 @@ fn exchange(
     let restarted = was != BoxStatus::Stopped;
     let resumed = live.is_some() && swapped.is_ok();
     match live.filter(|_| resumed) {
-        Some(state) => {
-            let from = machine::From::State { files: &state.files, contract: &state.saved.contract };
+        Some((files, contract)) => {
+            let from = machine::From::State { files, contract };
             start::start_from(engine, pool, locked, &from)
                 .map_err(|error| error.hint(format!("tine start {}", locked.name())))?;
         }

@@ -147,15 +147,7 @@ impl Drop for TestBox {
 
 /// A request for a program with nothing special.
 pub fn command(argv: &[&str]) -> ExecRequest {
-    ExecRequest {
-        argv: argv.iter().map(|a| (*a).to_owned()).collect(),
-        env: Vec::new(),
-        user: None,
-        working_dir: None,
-        tty: None,
-        background: false,
-        timeout_seconds: None,
-    }
+    ExecRequest::of(argv.iter().map(|a| (*a).to_owned()).collect())
 }
 
 /// Streams with a sender for events, which must be kept as long as they are wanted.

@@ -12,12 +12,13 @@ use crate::{
     layout::META,
     pool::Pool,
     staging::{self, discard, open_dir, rename_to_free, withdraw},
-    state::{OpenState, SavedState, StateStage},
+    state::{Digests, OpenState, SavedState, StateStage},
 };
 use serde::{Deserialize, Serialize};
 use std::{os::fd::AsFd, time::Duration};
 use tine_model::{
-    BaseVersion, BoxKind, BoxSource, Contract, ImageInfo, ImageTag, KernelName, Reporter, Timestamp,
+    BaseVersion, BoxKind, BoxSource, Contract, ImageInfo, ImageTag, KernelName, PackOrigin, Reporter,
+    Sha256Digest, Timestamp,
 };
 use tine_sys::lock::{FileLock, LockMode};
 
@@ -40,6 +41,12 @@ pub struct ImageMeta {
     pub base: Option<BaseVersion>,
     /// The image that the machine it was taken of had come from.
     pub parent: Option<ImageTag>,
+    /// The digest of that image's memory: by then another may have the tag.
+    #[serde(default)]
+    pub parent_memory: Option<Sha256Digest>,
+    /// The pack it came in.
+    #[serde(default)]
+    pub pack: Option<PackOrigin>,
     /// The machine.
     pub saved: SavedState,
 }
@@ -65,7 +72,9 @@ impl ImageMeta {
             memory_digest: self.saved.memory.digest,
             vmstate_digest: self.saved.vmstate.digest,
             disk_digest: self.saved.disk.map(|d| d.digest),
+            memory_bytes: self.saved.memory.bytes,
             contract: self.saved.contract,
+            pack: self.pack,
         }
     }
 }
@@ -81,8 +90,16 @@ pub struct NewImage {
     pub base: Option<BaseVersion>,
     /// The image that the machine had come from.
     pub parent: Option<ImageTag>,
-    /// What a host must offer for it to go on.
-    pub contract: Contract,
+    /// The digest of that image's memory.
+    pub parent_memory: Option<Sha256Digest>,
+    /// What a host must offer for it to go on, if that is known.
+    pub contract: Option<Contract>,
+    /// When it was made; now when none.
+    pub created_at: Option<Timestamp>,
+    /// The pack it came in.
+    pub pack: Option<PackOrigin>,
+    /// The digests of its files, where these were taken while they were written.
+    pub digests: Option<Digests>,
 }
 
 /// An image that is open: it is not deleted as long as this is there.
@@ -107,7 +124,7 @@ impl OpenImage {
         let root = root.try_clone().map_err(crate::error::at("open", self.tag.as_ref()))?;
         let source = BoxSource::Image(self.tag.clone()).to_string();
         let origin = RootOrigin::new(BoxKind::Vm, root, source);
-        RootOrigin { base: self.meta.base.clone(), kernel: Some(self.kernel()), ..origin }
+        RootOrigin { base: self.meta.base.clone(), kernel: self.kernel(), ..origin }
             .of_image(self.tag.clone())
             .with_disk_length()
     }
@@ -117,13 +134,11 @@ impl OpenImage {
         let (tag, base, kernel) = (self.tag.clone(), self.meta.base.clone(), self.kernel());
         let root = self.state.files.root.ok_or_else(|| no_disk(&tag))?;
         let origin = RootOrigin::new(BoxKind::Vm, root, BoxSource::Image(tag.clone()).to_string());
-        RootOrigin { base, kernel: Some(kernel), held: Held::Image(self.lock), ..origin }
-            .of_image(tag)
-            .with_disk_length()
+        RootOrigin { base, kernel, held: Held::Image(self.lock), ..origin }.of_image(tag).with_disk_length()
     }
 
-    fn kernel(&self) -> KernelName {
-        self.meta.saved.contract.kernel.clone()
+    fn kernel(&self) -> Option<KernelName> {
+        self.meta.saved.contract.as_ref().map(|contract| contract.kernel.clone())
     }
 }
 
@@ -226,20 +241,41 @@ impl StateStage<'_> {
     pub fn publish_image(self, tag: &ImageTag, image: NewImage) -> Result<ImageInfo> {
         let pool = self.pool();
         pool.check_image_tag(tag)?;
+        let meta = self.complete_image(image)?;
+        self.publish(&pool.layout().image(tag), || image_taken(tag))?;
+        pool.commit()?;
+        Ok(meta.into_info(tag.clone()))
+    }
+
+    /// Makes it the image `tag` in the place of the one that has the tag, waiting up to `wait` for who is making boxes
+    /// of that. Machines that came from it go on. Durable on return.
+    ///
+    /// # Errors
+    /// `NotFound`, `Busy`; `Corrupt` when a file is missing; `Full`.
+    pub fn replace_image(self, tag: &ImageTag, image: NewImage, wait: Duration) -> Result<ImageInfo> {
+        let pool = self.pool();
+        let meta = self.complete_image(image)?;
+        let _lock = pool.lock_image(tag, LockMode::Exclusive, wait)?;
+        self.replace(&pool.layout().image(tag))?;
+        pool.commit()?;
+        Ok(meta.into_info(tag.clone()))
+    }
+
+    fn complete_image(&self, image: NewImage) -> Result<ImageMeta> {
         let meta = ImageMeta {
             format: document::FORMAT,
             id: staging::random_id()?,
-            created_at: Timestamp::now(),
+            created_at: image.created_at.unwrap_or_else(Timestamp::now),
             description: image.description,
             source: image.source,
             base: image.base,
             parent: image.parent,
-            saved: self.seal(image.contract)?,
+            parent_memory: image.parent_memory,
+            pack: image.pack,
+            saved: self.seal(image.contract, image.digests.as_ref())?,
         };
         document::write_new(&self.path().join(META), &meta)?;
-        self.publish(&pool.layout().image(tag), || image_taken(tag))?;
-        pool.commit()?;
-        Ok(meta.into_info(tag.clone()))
+        Ok(meta)
     }
 }
 

@@ -27,7 +27,7 @@ impl LockedBox<'_> {
         contract: Contract,
     ) -> Result<SnapshotRecord> {
         let snapshot = self.free_snapshot_name(request)?;
-        let saved = stage.seal(contract)?;
+        let saved = stage.seal(Some(contract), None)?;
         if saved.disk.is_none() {
             let problem = "has no disk".to_owned();
             return Err(StoreError::Corrupt {

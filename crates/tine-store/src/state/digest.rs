@@ -31,11 +31,35 @@ impl FileSum {
     }
 }
 
+/// The digests of a machine's files, taken while these were written.
+#[derive(Debug, Clone, Copy, PartialEq, Eq)]
+pub struct Digests {
+    /// Of the memory, by its chunks.
+    pub memory: Sha256Digest,
+    /// Of the device state, by all its bytes.
+    pub vmstate: Sha256Digest,
+    /// Of the disk, by its chunks, if there is one.
+    pub disk: Option<Sha256Digest>,
+}
+
 /// The sums of a machine's files.
 pub(super) struct Sums {
     pub memory: FileSum,
     pub vmstate: FileSum,
     pub disk: Option<FileSum>,
+}
+
+/// Sums of files whose digests are known.
+pub(super) fn known(files: &StateFiles, digests: &Digests) -> Result<Sums> {
+    let sum = |file: &File, digest, name: &'static str| {
+        FileSum::new(file, digest).map_err(at::<io::Error>("look at", Path::new(name)))
+    };
+    let disk = files.disk.as_ref().zip(digests.disk);
+    Ok(Sums {
+        memory: sum(&files.memory, digests.memory, crate::layout::MEMORY)?,
+        vmstate: sum(&files.vmstate, digests.vmstate, crate::layout::VMSTATE)?,
+        disk: disk.map(|(file, digest)| sum(file, digest, crate::layout::DISK)).transpose()?,
+    })
 }
 
 /// Reads all files of a machine, memory and disk at the same time.

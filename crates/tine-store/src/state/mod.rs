@@ -7,7 +7,7 @@ mod digest;
 mod seal;
 mod stage;
 
-pub use digest::FileSum;
+pub use digest::{Digests, FileSum};
 pub(crate) use digest::{of_all, of_data};
 pub(crate) use seal::SubvolumeSeal;
 pub use stage::StateStage;
@@ -33,8 +33,8 @@ use tine_sys::SysError;
 /// What is recorded of a saved machine.
 #[derive(Debug, Clone, PartialEq, Eq, Serialize, Deserialize)]
 pub struct SavedState {
-    /// What a host must offer for it to go on.
-    pub contract: Contract,
+    /// What a host must offer for it to go on; none where that is not known, which no host can meet.
+    pub contract: Option<Contract>,
     /// The guest's memory; its digest leaves out what is zero.
     pub memory: FileSum,
     /// The state of processors and devices.
@@ -66,6 +66,12 @@ pub struct StateFiles {
 }
 
 impl StateFiles {
+    /// The disk, if there is one.
+    #[must_use]
+    pub fn disk(&self) -> Option<&File> {
+        self.disk.as_ref()
+    }
+
     /// Opens what lies in `dir`, the directory of an image, a live snapshot or a stage.
     pub(crate) fn open(dir: BorrowedFd<'_>) -> Result<Self> {
         let state = open_subdir(dir, STATE)?;

@@ -1,6 +1,6 @@
 //! Saving a machine: a directory in staging that its files are written into, and that nothing can write to afterwards.
 
-use super::{SavedState, Seal, StateFiles, digest};
+use super::{Digests, SavedState, Seal, StateFiles, digest};
 use crate::{
     boxes::RootOrigin,
     error::{Result, StoreError, at},
@@ -75,6 +75,20 @@ impl<'p> StateStage<'p> {
         self.staging.snapshot(root, ROOT, true)
     }
 
+    /// Makes an empty root, for a disk that does not come from a machine.
+    ///
+    /// # Errors
+    /// `Full`, or the kernel's.
+    pub fn make_root(&self) -> Result<()> {
+        self.staging.subvolume(ROOT)
+    }
+
+    /// The file to write the disk to, in a root that [`StateStage::make_root`] has made. Not there yet.
+    #[must_use]
+    pub fn disk_path(&self) -> PathBuf {
+        self.path().join(ROOT).join(DISK)
+    }
+
     /// Writes everything back and makes it unchangeable. Nothing may have the files open for writing any more: the
     /// kernel lets such a descriptor write on. Doing it twice changes nothing.
     ///
@@ -101,15 +115,24 @@ impl<'p> StateStage<'p> {
         RootOrigin { base: meta.base, kernel: meta.kernel, image: meta.image, ..origin }.with_disk_length()
     }
 
-    /// Freezes it and takes its digests. Publishing and a commit are still to come.
-    pub(crate) fn seal(&self, contract: Contract) -> Result<SavedState> {
+    /// Freezes it and takes its digests, unless they were taken when the files were written. Publishing and a commit
+    /// are still to come.
+    pub(crate) fn seal(&self, contract: Option<Contract>, digests: Option<&Digests>) -> Result<SavedState> {
         let files = self.freeze()?;
-        let digest::Sums { memory, vmstate, disk } = digest::all(&files)?;
+        let digest::Sums { memory, vmstate, disk } = match digests {
+            Some(digests) => digest::known(&files, digests)?,
+            None => digest::all(&files)?,
+        };
         Ok(SavedState { contract, memory, vmstate, disk, seal: Seal::of(&files)? })
     }
 
     pub(crate) fn pool(&self) -> &'p Pool {
         self.pool
+    }
+
+    /// Takes the place of what is at `target`, which is removed.
+    pub(crate) fn replace(self, target: &Path) -> Result<()> {
+        self.staging.swap_with(target)
     }
 
     pub(crate) fn publish(self, target: &Path, taken: impl FnOnce() -> StoreError) -> Result<()> {

@@ -91,22 +91,6 @@ pub fn commit(root: &Path) {
     File::open(root).unwrap().sync_all().unwrap();
 }
 
-/// xorshift64*: the same numbers for the same seed everywhere.
-pub struct Random(pub u64);
-
-impl Random {
-    pub fn below(&mut self, bound: usize) -> usize {
-        self.0 ^= self.0 >> 12;
-        self.0 ^= self.0 << 25;
-        self.0 ^= self.0 >> 27;
-        (self.0.wrapping_mul(0x2545_f491_4f6c_dd1d) >> 33) as usize % bound
-    }
-
-    pub fn pick<'a, T>(&mut self, from: &'a [T]) -> &'a T {
-        &from[self.below(from.len())]
-    }
-}
-
 /// A tree with one of everything, and a directory of so many names.
 pub fn rich_tree(root: &Path, many: usize) {
     fs::create_dir_all(root.join("etc/deep/er")).unwrap();

@@ -45,7 +45,11 @@ pub fn new_image() -> NewImage {
         source: "box web".to_owned(),
         base: Some("deb".parse().unwrap()),
         parent: None,
-        contract: contract(),
+        parent_memory: None,
+        contract: Some(contract()),
+        created_at: None,
+        pack: None,
+        digests: None,
     }
 }
 

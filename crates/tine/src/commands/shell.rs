@@ -25,13 +25,9 @@ pub struct Args {
 /// Opens a shell on the user's terminal, or lets one read the script on stdin.
 pub fn run(service: &dyn Service, project: &ProjectName, args: &Args, out: &mut Output) -> Outcome {
     let request = ExecRequest {
-        argv: ["/bin/sh", "-c", BEST_SHELL].map(str::to_owned).to_vec(),
-        env: Vec::new(),
         user: args.user.clone(),
         working_dir: args.wd.clone(),
-        tty: None,
-        background: false,
-        timeout_seconds: None,
+        ..ExecRequest::of(["/bin/sh", "-c", BEST_SHELL].map(str::to_owned).to_vec())
     };
     let attached = Attached { input: true, tty: terminal::stdin_is_terminal() };
     attach(service, &args.name.within(project), request, attached, out)

@@ -5,14 +5,16 @@
     dead_code,
     clippy::unwrap_used,
     clippy::panic,
-    clippy::cast_precision_loss,
     reason = "each test uses its own part, and fails by panicking"
 )]
 
-use crate::support::{Done, Fixture, names, nanos, root};
+use crate::{
+    machine::{engines, furnish, within},
+    support::{Done, Fixture, names, nanos},
+};
 use std::{
     path::{Path, PathBuf},
-    process::{Child, Command, Stdio},
+    process::{Command, Stdio},
     time::{Duration, Instant},
 };
 
@@ -84,50 +86,11 @@ while :; do
 done
 "#;
 
-/// A pool of that size with a guest kernel and a base.
+/// A pool of that size with a guest kernel, and a base with the programs above.
 pub fn pool(size: &str) -> Fixture {
     let f = Fixture::sized(size);
-    let kernel = PathBuf::from(std::env::var_os("TINE_TEST_KERNEL").unwrap());
-    let modules = kernel.join("lib/modules");
-    let version = names(&modules).into_iter().next().unwrap();
-    let (vmlinuz, modules) = (kernel.join("vmlinuz"), modules.join(version));
-    f.ok(&["kernel", "import", "--vmlinuz", word(&vmlinuz), "--modules", word(&modules)]);
-    let tar = f.file("guest.tar", &guest_root());
-    f.ok(&["base", "import", "box-base", "--file", word(&tar)]);
+    furnish(&f, &[("witness", WITNESS), ("counter", COUNTER), ("ledger", LEDGER)]);
     f
-}
-
-/// The tiny root with what a machine mounts over, and the programs above.
-fn guest_root() -> Vec<u8> {
-    let mut tiny = root::tiny_root_tar();
-    // two empty blocks end an archive
-    tiny.truncate(tiny.len() - 1024);
-    let mut more = tar::Builder::new(Vec::new());
-    for folder in ["proc", "sys", "dev", "run", "srv"] {
-        add(&mut more, &format!("{folder}/"), tar::EntryType::Directory, b"");
-    }
-    for (path, content) in [("etc/machine-id", ""), ("etc/hostname", "base\n"), ("etc/hosts", "")] {
-        add(&mut more, path, tar::EntryType::Regular, content.as_bytes());
-    }
-    for (name, program) in [("witness", WITNESS), ("counter", COUNTER), ("ledger", LEDGER)] {
-        add(&mut more, &format!("srv/{name}"), tar::EntryType::Regular, program.as_bytes());
-    }
-    tiny.extend(more.into_inner().unwrap());
-    tiny
-}
-
-fn add(tar: &mut tar::Builder<Vec<u8>>, path: &str, kind: tar::EntryType, content: &[u8]) {
-    let mut header = tar::Header::new_gnu();
-    header.set_entry_type(kind);
-    header.set_mode(0o755);
-    header.set_size(content.len() as u64);
-    header.set_mtime(1_700_000_000);
-    tar.append_data(&mut header, path, content).unwrap();
-}
-
-/// A path as a word of a command.
-pub fn word(path: &Path) -> &str {
-    path.to_str().unwrap()
 }
 
 /// Bakes an image in which these commands have run.
@@ -171,15 +134,6 @@ pub fn counted(f: &Fixture, name: &str) -> (u64, u64, u64) {
     (number, worst, pid)
 }
 
-/// Waits until a condition holds, so many seconds at most.
-pub fn within(seconds: u64, what: &str, mut condition: impl FnMut() -> bool) {
-    let end = Instant::now() + Duration::from_secs(seconds);
-    while !condition() {
-        assert!(Instant::now() < end, "not within {seconds} s: {what}");
-        std::thread::sleep(Duration::from_millis(50));
-    }
-}
-
 /// Boxes that are there, and how they stand.
 pub fn boxes(f: &Fixture) -> Vec<(String, String)> {
     let list = f.json(&["list"]);
@@ -193,70 +147,6 @@ pub fn running(f: &Fixture) -> Vec<String> {
     boxes(f).into_iter().filter(|(_, status)| status == "running").map(|(name, _)| name).collect()
 }
 
-/// A command that goes on while the test does; killed when the test fails half-way.
-pub struct Going {
-    child: Option<Child>,
-    args: Vec<String>,
-}
-
-impl Going {
-    pub fn start(f: &Fixture, args: &[&str]) -> Self {
-        let mut command = f.command(args);
-        command.stdout(Stdio::piped()).stderr(Stdio::piped());
-        let args = args.iter().map(|a| (*a).to_owned()).collect();
-        Self { child: Some(command.spawn().unwrap()), args }
-    }
-
-    pub fn signal(&self, signal: rustix::process::Signal) {
-        let pid = rustix::process::Pid::from_child(self.child.as_ref().unwrap());
-        rustix::process::kill_process(pid, signal).unwrap();
-    }
-
-    pub fn end(mut self) -> Done {
-        let output = self.child.take().unwrap().wait_with_output().unwrap();
-        let args: Vec<&str> = self.args.iter().map(String::as_str).collect();
-        Done::new(&args, output)
-    }
-}
-
-impl Drop for Going {
-    fn drop(&mut self) {
-        if let Some(child) = &mut self.child {
-            let _ = child.kill();
-            let _ = child.wait();
-        }
-    }
-}
-
-/// Processes on this host whose command line names the pool, and QEMUs with one of its disks open, that do not go away:
-/// a monitor whose box has ended gives its network back before it ends itself.
-pub fn processes(f: &Fixture) -> Vec<String> {
-    let end = Instant::now() + Duration::from_secs(10);
-    loop {
-        let found = processes_now(f);
-        if found.is_empty() || Instant::now() > end {
-            return found;
-        }
-        std::thread::sleep(Duration::from_millis(50));
-    }
-}
-
-fn processes_now(f: &Fixture) -> Vec<String> {
-    let pool = f.pool();
-    let of_pool = |pid: &String| {
-        let folder = Path::new("/proc").join(pid);
-        let line = std::fs::read(folder.join("cmdline")).unwrap_or_default();
-        let line = String::from_utf8_lossy(&line).replace('\0', " ");
-        let opened = names(&folder.join("fd"));
-        let has_file = opened.iter().any(|fd| {
-            std::fs::read_link(folder.join("fd").join(fd)).is_ok_and(|path| path.starts_with(&pool))
-        });
-        (line.contains(word(&pool)) || has_file).then(|| format!("{pid} {line}"))
-    };
-    let everyone = names("/proc".as_ref());
-    everyone.iter().filter(|n| n.parse::<u32>().is_ok()).filter_map(of_pool).collect()
-}
-
 /// The digest of a file.
 pub fn digest(path: &Path) -> String {
     let done = Command::new("sha256sum").arg(path).output().unwrap();
@@ -264,15 +154,9 @@ pub fn digest(path: &Path) -> String {
     String::from_utf8_lossy(&done.stdout).split(' ').next().unwrap().to_owned()
 }
 
-/// Seconds of this host's wall clock.
-pub fn wall_clock() -> f64 {
-    nanos() as f64 / 1e9
-}
-
 /// How many QEMUs have a file of the pool open.
 pub fn machines(f: &Fixture) -> usize {
-    let is_qemu = |line: &&String| line.split(' ').nth(1).is_some_and(|program| program.ends_with("qemu"));
-    processes_now(f).iter().filter(is_qemu).count()
+    engines(f).len()
 }
 
 /// A file in the pool that belongs to no box.

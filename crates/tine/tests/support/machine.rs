@@ -15,23 +15,24 @@ pub const MEMORY: &str = "96MiB";
 /// A pool of 6 GiB (sparse) with a guest kernel and a `box-base` that machines can boot.
 pub fn pool() -> Fixture {
     let f = Fixture::sized("6GiB");
-    furnish(&f);
+    furnish(&f, &[]);
     f
 }
 
-/// Brings a guest kernel and a `box-base` that machines can boot into a pool that has neither.
-pub fn furnish(f: &Fixture) {
+/// Brings a guest kernel and a `box-base` that machines can boot into a pool that has neither. The base has these
+/// programs in `/srv`.
+pub fn furnish(f: &Fixture, programs: &[(&str, &str)]) {
     let kernel = PathBuf::from(std::env::var_os("TINE_TEST_KERNEL").unwrap());
     let modules = kernel.join("lib/modules");
     let modules = modules.join(names(&modules).first().unwrap());
     let vmlinuz = kernel.join("vmlinuz");
     f.ok(&["kernel", "import", "--vmlinuz", word(&vmlinuz), "--modules", word(&modules)]);
-    let tar = f.file("guest.tar", &guest_root());
+    let tar = f.file("guest.tar", &guest_root(programs));
     f.ok(&["base", "import", "box-base", "--file", word(&tar)]);
 }
 
 /// The tiny root with the places over which every machine mounts, and `perl`, which can be a server.
-fn guest_root() -> Vec<u8> {
+fn guest_root(programs: &[(&str, &str)]) -> Vec<u8> {
     let mut tiny = root::tiny_root_tar();
     // two empty blocks end an archive
     tiny.truncate(tiny.len() - 1024);
@@ -43,6 +44,9 @@ fn guest_root() -> Vec<u8> {
         add(&mut more, path, tar::EntryType::Regular, content.as_bytes());
     }
     let perl = root::which("perl").unwrap();
+    for (name, program) in programs {
+        add(&mut more, &format!("srv/{name}"), tar::EntryType::Regular, program.as_bytes());
+    }
     add(&mut more, "usr/bin/perl", tar::EntryType::Regular, &std::fs::read(&perl).unwrap());
     for library in root::libraries(&[perl]).iter().filter(|l| !l.starts_with("/lib64")) {
         let name = library.file_name().unwrap().to_str().unwrap();
@@ -92,6 +96,19 @@ pub fn baking<'w>(tag: &'w str, more: &[&'w str]) -> Vec<&'w str> {
 /// What `list` says of a box.
 pub fn status(f: &Fixture, name: &str) -> String {
     f.json(&["info", name])["status"].as_str().unwrap().to_owned()
+}
+
+/// Processes that are tine's for this pool or have a file of it open, and do not go away: a monitor whose box has ended
+/// gives its network back before it ends itself.
+pub fn leftovers(f: &Fixture) -> Vec<String> {
+    let end = Instant::now() + Duration::from_secs(10);
+    loop {
+        let found = processes(f);
+        if found.is_empty() || Instant::now() > end {
+            return found;
+        }
+        std::thread::sleep(Duration::from_millis(50));
+    }
 }
 
 /// Processes that are tine's for this pool, or have a file of it open. That of the test is none.

@@ -88,7 +88,7 @@ pub fn run(service: &dyn Service, project: &ProjectName, args: &Args, out: &mut 
     let image = progress.cause(service.bake_image(&args.request(project), &progress))?;
     drop(progress);
     out.name(&image, &image.tag)?;
-    let memory = image.contract.memory_bytes;
+    let memory = image.memory_bytes;
     out.say(&format!("image {} holds {} of a machine with {memory} of memory", image.tag, image.size_bytes));
     Ok(0)
 }

@@ -25,7 +25,7 @@ pub fn list(service: &dyn Service, out: &mut Output) -> Outcome {
         vec![
             image.tag.to_string(),
             image.size_bytes.to_string(),
-            image.contract.memory_bytes.to_string(),
+            image.memory_bytes.to_string(),
             figures::ago(image.created_at, now),
             rootfs(image).to_owned(),
         ]
@@ -59,7 +59,11 @@ fn text(image: &ImageInfo, out: &mut Output) -> Outcome<()> {
     out.field("memory digest", image.memory_digest)?;
     out.field("vmstate digest", image.vmstate_digest)?;
     out.field("disk digest", or_dash(image.disk_digest))?;
-    contract(&image.contract, out)
+    out.field(
+        "pack",
+        or_dash(image.pack.as_ref().map(|pack| format!("{} of {}", pack.layout, pack.writer))),
+    )?;
+    image.contract.as_ref().map_or(Ok(()), |wanted| contract(wanted, out))
 }
 
 /// What a host must offer.
