@@ -11,6 +11,7 @@ const LAYERS: [(&str, u8); 9] = [
     ("tine-agent", 3),
     ("tine-store", 4),
     ("tine-machine", 4),
+    ("tine-hub", 4),
     ("tine-engine", 5),
     ("tine", 7),
 ];

@@ -20,10 +20,11 @@ fn is_name(text: &str) -> bool {
         && !text.contains("--")
 }
 
-const TAG_GRAMMAR: &str = "1 to 64 characters A-Z, a-z, 0-9, _, . and -, the first a letter, digit or _";
+pub(crate) const TAG_GRAMMAR: &str =
+    "1 to 64 characters A-Z, a-z, 0-9, _, . and -, the first a letter, digit or _";
 
 /// True for `[A-Za-z0-9_][A-Za-z0-9._-]{0,63}`. Looks at the whole string.
-fn is_tag(text: &str) -> bool {
+pub(crate) fn is_tag(text: &str) -> bool {
     let word = |b: u8| b.is_ascii_alphanumeric() || b == b'_';
     (1..=64).contains(&text.len())
         && text.bytes().next().is_some_and(word)
@@ -37,7 +38,7 @@ fn has_version_suffix(text: &str) -> bool {
         && text[text.len() - 16..].strip_prefix("-v").is_some_and(|d| d.bytes().all(|b| b.is_ascii_digit()))
 }
 
-fn invalid(kind: &str, text: &str, grammar: &str) -> Error {
+pub(crate) fn invalid(kind: &str, text: &str, grammar: &str) -> Error {
     let mut shown: String = text.chars().take(80).collect();
     if shown.len() < text.len() {
         shown.push('…');
@@ -79,6 +80,8 @@ macro_rules! name_type {
         }
     };
 }
+
+pub(crate) use name_type;
 
 name_type!(
     /// The name of a box.

@@ -1,0 +1,351 @@
+//! A hub kept in a folder or bucket that any web server can serve: `registry.json`, `packs/`, and its own settings.
+//!
+//! The registry is written last and in one step, so that it never names what is not there. A signed one is two
+//! files that can't change in one step: the signature goes first and holds that of the former registry too, so that
+//! whichever registry a reader gets, its signature is there. What is about to be put or deleted is written down
+//! first (`pending.json`), and whoever takes the lock next finishes it. Never deletes a file it has not put there.
+
+mod local;
+mod names;
+mod publish;
+mod report;
+mod storage;
+
+pub use local::LocalStorage;
+pub use report::{HubProblem, HubReport};
+pub use storage::{Content, HubStorage, StoredFile};
+
+use crate::{
+    error::{HubError, Result},
+    location::HubUrl,
+    registry::{Added, Registry, VersionEntry},
+    trust::KeyStore,
+};
+use serde::{Deserialize, Serialize};
+use std::{
+    collections::BTreeSet,
+    path::{Path, PathBuf},
+    time::Duration,
+};
+use tine_model::{KeyName, PackageName, Timestamp, VersionName};
+
+const REGISTRY: &str = "registry.json";
+const SIGNATURE: &str = "registry.json.minisig";
+const CONFIG: &str = "hub.json";
+const PENDING: &str = "pending.json";
+const MAX_SMALL: u64 = 1 << 20;
+const FORMAT: u32 = 1;
+
+/// A hub on some storage.
+#[derive(Debug)]
+pub struct Hub<S> {
+    storage: S,
+}
+
+/// A hub in a local directory.
+pub type HubFolder = Hub<LocalStorage>;
+
+/// `hub.json`: how a hub is kept.
+#[derive(Debug, Clone, PartialEq, Eq, Serialize, Deserialize)]
+pub struct HubConfig {
+    format: u32,
+    /// Where the folder is served. The registry's URLs lead there; they are relative when none is given.
+    #[serde(default, skip_serializing_if = "Option::is_none")]
+    pub base_url: Option<String>,
+    /// The key that signs the registry.
+    #[serde(default, skip_serializing_if = "Option::is_none")]
+    pub signing_key: Option<KeyName>,
+    /// Days until a signed registry expires.
+    pub expiry_days: u32,
+}
+
+impl Default for HubConfig {
+    fn default() -> Self {
+        Self { format: FORMAT, base_url: None, signing_key: None, expiry_days: 30 }
+    }
+}
+
+/// Who changes a hub, and when.
+#[derive(Debug, Clone, Copy)]
+pub struct Publisher<'a> {
+    /// Where the hub's signing key is, if it has one.
+    pub keys: Option<&'a KeyStore>,
+    /// The password of that key.
+    pub password: Option<&'a str>,
+    /// The present moment.
+    pub now: Timestamp,
+    /// How long to wait for another one who changes the hub.
+    pub wait: Duration,
+}
+
+/// What a publisher says of a pack.
+#[derive(Debug, Clone, PartialEq, Eq, Default)]
+pub struct PackFacts {
+    /// One line about the package; the present one stays when none is given.
+    pub description: Option<String>,
+    /// MiB of guest memory.
+    pub memory_mib: Option<u64>,
+    /// What the image was made from.
+    pub base_image: Option<String>,
+    /// Where its recipe lies.
+    pub recipe_path: Option<String>,
+    /// The release it belongs to.
+    pub release_tag: Option<String>,
+}
+
+/// A pack to publish.
+#[derive(Debug, Clone)]
+pub struct NewPack<'a> {
+    /// The pack's file; the hub keeps its name.
+    pub file: &'a Path,
+    /// Files that belong beside it.
+    pub sidecars: &'a [PathBuf],
+    /// The package.
+    pub package: &'a PackageName,
+    /// The version; the next `v<number>` when none is named.
+    pub version: Option<&'a VersionName>,
+    /// What is said of it.
+    pub facts: PackFacts,
+}
+
+/// A pack that is at the hub.
+#[derive(Debug, Clone, PartialEq)]
+pub struct Published {
+    /// Under which version.
+    pub version: VersionName,
+    /// Whether it was there before.
+    pub added: Added,
+    /// What the registry says of it.
+    pub entry: VersionEntry,
+}
+
+impl HubFolder {
+    /// Makes a hub in the directory `dir`, which is made where missing. A registry that lies there stays.
+    ///
+    /// # Errors
+    /// As [`Hub::init_on`].
+    pub fn init(dir: &Path, config: HubConfig, publisher: &Publisher<'_>) -> Result<Self> {
+        Self::init_on(LocalStorage::create(dir)?, config, publisher)
+    }
+
+    /// The hub in the directory `dir`.
+    ///
+    /// # Errors
+    /// `not_found` when there is none.
+    pub fn open(dir: &Path) -> Result<Self> {
+        Self::open_on(LocalStorage::new(dir))
+    }
+}
+
+impl<S: HubStorage> Hub<S> {
+    /// Makes a hub on `storage`. A registry that lies there stays.
+    ///
+    /// # Errors
+    /// `already_exists` when there is a hub; `usage` for a base URL that is none; those of the signing key.
+    pub fn init_on(storage: S, config: HubConfig, publisher: &Publisher<'_>) -> Result<Self> {
+        let config =
+            HubConfig { base_url: config.base_url.map(|url| normal_base(&url)).transpose()?, ..config };
+        let hub = Self { storage };
+        let _lock = hub.storage.lock(publisher.wait)?;
+        if hub.storage.read(CONFIG, MAX_SMALL)?.is_some() {
+            return Err(HubError::AlreadyExists(format!("there is a hub in {}", hub.storage.place())));
+        }
+        let there = hub.read_registry()?;
+        if there.is_none() || config.signing_key.is_some() {
+            let signer = publish::signer(&config, publisher)?;
+            hub.publish(there.unwrap_or_else(Registry::empty), &config, signer.as_ref(), publisher)?;
+        }
+        // the settings last: a hub is there when they are
+        hub.write_json(CONFIG, &config)?;
+        Ok(hub)
+    }
+
+    /// The hub on `storage`.
+    ///
+    /// # Errors
+    /// `not_found` when there is none.
+    pub fn open_on(storage: S) -> Result<Self> {
+        let hub = Self { storage };
+        hub.config().map(|_| hub)
+    }
+
+    /// How it is kept.
+    ///
+    /// # Errors
+    /// `not_found`, `corrupt`, `incompatible`.
+    pub fn config(&self) -> Result<HubConfig> {
+        let bytes = self.storage.read(CONFIG, MAX_SMALL)?.ok_or_else(|| HubError::NotFound {
+            message: format!("there is no hub in {}", self.storage.place()),
+            hint: Some("tine hub init DIR".to_owned()),
+        })?;
+        let config: HubConfig = serde_json::from_slice(&bytes).map_err(|e| self.corrupt(CONFIG, e))?;
+        if config.format == FORMAT {
+            return Ok(config);
+        }
+        Err(HubError::Incompatible(format!(
+            "{} of {} has format {}",
+            CONFIG,
+            self.storage.place(),
+            config.format
+        )))
+    }
+
+    /// What it offers.
+    ///
+    /// # Errors
+    /// `corrupt` when it is not there, and those of [`Registry::parse`].
+    pub fn registry(&self) -> Result<Registry> {
+        self.read_registry()?.ok_or_else(|| self.corrupt(REGISTRY, "it is not there"))
+    }
+
+    /// Publishes a pack. Killed at any moment, the registry is as before or as after, and the next change of the
+    /// hub clears the rest away.
+    ///
+    /// # Errors
+    /// `already_exists` when the version is published with another digest; `usage` for the version `latest`, or a
+    /// file name that is not safe in a URL; `not_found` and `unauthorized` for the signing key; `busy`.
+    pub fn add(&self, pack: &NewPack<'_>, publisher: &Publisher<'_>) -> Result<Published> {
+        let names = names::of_files(pack.file, pack.sidecars)?;
+        let _lock = self.storage.lock(publisher.wait)?;
+        let (config, registry) = self.ready()?;
+        let signer = publish::signer(&config, publisher)?;
+        if let Some(there) = self.already_there(&registry, pack)? {
+            return Ok(there);
+        }
+        let version = pack.version.cloned().unwrap_or_else(|| registry.next_version(pack.package));
+        let folder = names::folder(pack.package, &version);
+        self.write_pending(names.iter().map(|name| format!("{folder}/{name}")).collect())?;
+        let entry = self.put(pack, &folder, &names, &config, publisher.now);
+        let published = entry.and_then(|entry| {
+            let mut registry = registry;
+            let added = registry.add(pack.package, &version, entry.clone())?;
+            if let Some(description) = &pack.facts.description {
+                registry.describe(pack.package, description);
+            }
+            self.publish(registry, &config, signer.as_ref(), publisher)?;
+            Ok(Published { version, added, entry })
+        });
+        self.finish(published)
+    }
+
+    /// Takes a version away, or the whole package when none is named, and its files.
+    ///
+    /// # Errors
+    /// As [`Registry::remove`]; those of the signing key; `busy`.
+    pub fn remove(
+        &self,
+        package: &PackageName,
+        version: Option<&VersionName>,
+        publisher: &Publisher<'_>,
+    ) -> Result<()> {
+        let _lock = self.storage.lock(publisher.wait)?;
+        let (config, mut registry) = self.ready()?;
+        let signer = publish::signer(&config, publisher)?;
+        let before = names::referenced(&registry, &config);
+        registry.remove(package, version)?;
+        let after = names::referenced(&registry, &config);
+        self.write_pending(before.difference(&after).cloned().collect())?;
+        self.finish(self.publish(registry, &config, signer.as_ref(), publisher))
+    }
+
+    /// Signs the registry anew, so that it expires later.
+    ///
+    /// # Errors
+    /// Those of the signing key; `busy`.
+    pub fn renew(&self, publisher: &Publisher<'_>) -> Result<()> {
+        let _lock = self.storage.lock(publisher.wait)?;
+        let (config, registry) = self.ready()?;
+        let signer = publish::signer(&config, publisher)?;
+        self.publish(registry, &config, signer.as_ref(), publisher)
+    }
+
+    /// Sets which key signs the registry from now on, none for no key. Who has seen a hub signed refuses it when it
+    /// is not any more.
+    ///
+    /// # Errors
+    /// Those of the signing key; `busy`.
+    pub fn set_signing_key(&self, key: Option<KeyName>, publisher: &Publisher<'_>) -> Result<()> {
+        let _lock = self.storage.lock(publisher.wait)?;
+        let (config, registry) = self.ready()?;
+        let config = HubConfig { signing_key: key, ..config };
+        let signer = publish::signer(&config, publisher)?;
+        self.write_json(CONFIG, &config)?;
+        self.publish(registry, &config, signer.as_ref(), publisher)
+    }
+
+    /// Clears away what a killed one left, under the lock, and reads what is there.
+    fn ready(&self) -> Result<(HubConfig, Registry)> {
+        self.settle()?;
+        Ok((self.config()?, self.registry()?))
+    }
+
+    /// The version that holds this very pack, when it is the one that was asked for; another pack under that
+    /// version is refused.
+    fn already_there(&self, registry: &Registry, pack: &NewPack<'_>) -> Result<Option<Published>> {
+        let there = registry.resolve(pack.package, pack.version).ok();
+        // a new package is read once only, while it is put
+        let sha256 = match there {
+            Some(_) => Some(local::content_of(pack.file)?.sha256),
+            None => None,
+        };
+        if let Some(version) = pack.version {
+            registry.admit(pack.package, version, sha256)?;
+        }
+        let same = there.filter(|found| sha256.is_some() && found.entry.sha256 == sha256);
+        let Some((version, entry)) = same.and_then(|found| Some((found.version?, found.entry))) else {
+            return Ok(None);
+        };
+        Ok(Some(Published { version: version.clone(), added: Added::Unchanged, entry: entry.clone() }))
+    }
+
+    /// Ends a change: what it has put and the registry does not name goes, and what it was to delete goes. After a
+    /// failure the error stays the answer.
+    fn finish<T>(&self, done: Result<T>) -> Result<T> {
+        let settled = self.settle();
+        let done = done?;
+        settled.map(|()| done)
+    }
+
+    /// Deletes what the last change wrote down and the registry does not name.
+    fn settle(&self) -> Result<()> {
+        let Some(bytes) = self.storage.read(PENDING, MAX_SMALL)? else { return Ok(()) };
+        let pending: Vec<String> = serde_json::from_slice(&bytes).map_err(|e| self.corrupt(PENDING, e))?;
+        let registry = self.read_registry()?.unwrap_or_else(Registry::empty);
+        let referenced = names::referenced(&registry, &self.config()?);
+        let mut garbage =
+            pending.iter().filter(|name| names::is_pack_file(name) && !referenced.contains(*name));
+        garbage.try_for_each(|name| self.storage.delete(name))?;
+        self.storage.delete(PENDING)
+    }
+
+    fn write_pending(&self, files: BTreeSet<String>) -> Result<()> {
+        self.write_json(PENDING, &files)
+    }
+
+    fn write_json<T: Serialize>(&self, name: &str, document: &T) -> Result<()> {
+        let mut bytes = serde_json::to_vec_pretty(document).map_err(|e| self.corrupt(name, e))?;
+        bytes.push(b'\n');
+        if bytes.len() as u64 > MAX_SMALL {
+            return Err(HubError::TooLarge(format!("{name} of {} would be too long", self.storage.place())));
+        }
+        self.storage.write_atomic(name, &bytes)
+    }
+
+    fn read_registry(&self) -> Result<Option<Registry>> {
+        let bytes = self.storage.read(REGISTRY, Registry::MAX_BYTES)?;
+        bytes.map(|bytes| Registry::parse(&bytes)).transpose()
+    }
+
+    fn corrupt(&self, name: &str, problem: impl ToString) -> HubError {
+        HubError::corrupt(format!("{name} of the hub in {}", self.storage.place()), problem)
+    }
+}
+
+/// The folder's URL without a closing slash.
+fn normal_base(url: &str) -> Result<String> {
+    let hub: HubUrl = url.parse()?;
+    let registry = hub.registry();
+    let folder = registry.strip_suffix("/registry.json");
+    let other = || HubError::Usage(format!("{registry} is no URL of a folder"));
+    folder.map(str::to_owned).ok_or_else(other)
+}

@@ -1,0 +1,203 @@
+//! A hub's files in a local directory.
+
+use super::{
+    names::is_part,
+    storage::{Content, HubStorage, StoredFile},
+};
+use crate::{
+    durable::{self, Fresh},
+    error::{HubError, Result, at},
+};
+use rustix::fs::{Mode, OFlags};
+use sha2::{Digest, Sha256};
+use std::{
+    fs::{self, File},
+    io::{self, Read, Write},
+    os::fd::AsFd,
+    path::{Path, PathBuf},
+    time::Duration,
+};
+use tine_model::Sha256Digest;
+use tine_sys::{lock::FileLock, reflink};
+
+/// Readable by a web server of another user.
+const FILE_MODE: u32 = 0o644;
+const DIR_MODE: u32 = 0o755;
+const BUFFER: usize = 1 << 20;
+/// Deeper than any file of a hub.
+const MAX_DEPTH: u32 = 8;
+
+/// A directory.
+#[derive(Debug, Clone)]
+pub struct LocalStorage {
+    dir: PathBuf,
+}
+
+impl LocalStorage {
+    /// The directory `dir`.
+    #[must_use]
+    pub fn new(dir: impl Into<PathBuf>) -> Self {
+        Self { dir: dir.into() }
+    }
+
+    /// The directory `dir`, made where missing.
+    ///
+    /// # Errors
+    /// The kernel's.
+    pub fn create(dir: impl Into<PathBuf>) -> Result<Self> {
+        let dir = dir.into();
+        durable::make_dir(&dir, DIR_MODE)?;
+        Ok(Self { dir })
+    }
+
+    fn path(&self, name: &str) -> Result<PathBuf> {
+        if name.split('/').all(is_part) {
+            return Ok(self.dir.join(name));
+        }
+        Err(HubError::invalid(format!("{name:?} is no name of a hub's file")))
+    }
+
+    /// Makes the folders that lead to a file, each durably.
+    fn make_parents(&self, name: &str) -> Result<()> {
+        let mut dir = self.dir.clone();
+        let parts = name.rsplit_once('/').map_or("", |(folder, _)| folder);
+        for part in parts.split('/').filter(|part| !part.is_empty()) {
+            dir.push(part);
+            durable::make_dir(&dir, DIR_MODE)?;
+        }
+        Ok(())
+    }
+
+    /// Removes the folders that a deleted file leaves empty.
+    fn prune(&self, path: &Path) {
+        let folders = path.ancestors().skip(1).take_while(|dir| *dir != self.dir);
+        for dir in folders {
+            // the first that is not empty ends it
+            if fs::remove_dir(dir).is_err() {
+                return;
+            }
+        }
+    }
+
+    fn walk(&self, folder: &str, depth: u32, found: &mut Vec<StoredFile>) -> Result<()> {
+        let dir = self.dir.join(folder);
+        let entries = match fs::read_dir(&dir) {
+            Ok(entries) => entries,
+            Err(e) if e.kind() == io::ErrorKind::NotFound => return Ok(()),
+            Err(e) => return Err(at("read directory", &dir)(e)),
+        };
+        for entry in entries {
+            let entry = entry.map_err(at("read directory", &dir))?;
+            // a name that is no hub's is of no interest here
+            let Some(name) =
+                entry.file_name().to_str().filter(|n| is_part(n)).map(|n| format!("{folder}{n}"))
+            else {
+                continue;
+            };
+            let stat = entry.metadata().map_err(at("stat", &entry.path()))?;
+            if stat.is_dir() && depth > 0 {
+                self.walk(&format!("{name}/"), depth - 1, found)?;
+            } else if stat.is_file() {
+                found.push(StoredFile { name, size_bytes: stat.len() });
+            }
+        }
+        Ok(())
+    }
+}
+
+impl HubStorage for LocalStorage {
+    type Lock = FileLock;
+
+    fn lock(&self, wait: Duration) -> Result<FileLock> {
+        if !self.dir.is_dir() {
+            let message = format!("there is no hub in {}", self.place());
+            return Err(HubError::NotFound { message, hint: Some("tine hub init DIR".to_owned()) });
+        }
+        durable::lock(&self.dir, wait)
+    }
+
+    fn read(&self, name: &str, max: u64) -> Result<Option<Vec<u8>>> {
+        durable::read(&self.path(name)?, max)
+    }
+
+    fn write_atomic(&self, name: &str, bytes: &[u8]) -> Result<()> {
+        self.path(name)?;
+        self.make_parents(name)?;
+        durable::write(&self.dir, name, FILE_MODE, bytes)
+    }
+
+    fn put_file(&self, name: &str, source: &Path) -> Result<Content> {
+        let target = self.path(name)?;
+        let mut from = open_source(source)?;
+        self.make_parents(name)?;
+        let fresh = Fresh::new(&self.dir, FILE_MODE)?;
+        let content = if reflink::clone_file(from.as_fd(), fresh.file.as_fd()).is_ok() {
+            // what is shared is what was put, whatever happens to the source meanwhile
+            digest(&fresh.file, io::sink()).map_err(at("read", source))?
+        } else {
+            digest(&mut from, &fresh.file).map_err(at("copy", source))?
+        };
+        fresh.publish(&target)?;
+        Ok(content)
+    }
+
+    fn content(&self, name: &str) -> Result<Option<Content>> {
+        let path = self.path(name)?;
+        let Some(file) = durable::open(&path)? else { return Ok(None) };
+        digest(file, io::sink()).map(Some).map_err(at("read", &path))
+    }
+
+    fn delete(&self, name: &str) -> Result<()> {
+        let path = self.path(name)?;
+        match fs::remove_file(&path) {
+            Ok(()) => durable::sync_dir(&durable::parent_of(&path))?,
+            Err(e) if e.kind() == io::ErrorKind::NotFound => {}
+            Err(e) => return Err(at("delete", &path)(e)),
+        }
+        self.prune(&path);
+        Ok(())
+    }
+
+    fn list(&self, prefix: &str) -> Result<Vec<StoredFile>> {
+        let mut found = Vec::new();
+        self.walk(prefix, MAX_DEPTH, &mut found)?;
+        found.sort();
+        Ok(found)
+    }
+
+    fn place(&self) -> String {
+        self.dir.display().to_string()
+    }
+}
+
+/// Length and digest of the file at `path`.
+pub(super) fn content_of(path: &Path) -> Result<Content> {
+    digest(open_source(path)?, io::sink()).map_err(at("read", path))
+}
+
+/// A file of the user's: links are followed, and nothing that blocks is read.
+fn open_source(path: &Path) -> Result<File> {
+    let flags = OFlags::RDONLY | OFlags::NONBLOCK | OFlags::CLOEXEC;
+    let file = File::from(rustix::fs::open(path, flags, Mode::empty()).map_err(at("open", path))?);
+    if file.metadata().map_err(at("stat", path))?.is_file() {
+        return Ok(file);
+    }
+    Err(HubError::invalid(format!("{} is not a regular file", path.display())))
+}
+
+/// Copies from where `from` stands, and tells what was copied.
+fn digest(mut from: impl Read, mut to: impl Write) -> io::Result<Content> {
+    let (mut hasher, mut size_bytes, mut buffer) = (Sha256::new(), 0, vec![0; BUFFER]);
+    loop {
+        let count = match from.read(&mut buffer) {
+            Ok(0) => return Ok(Content { size_bytes, sha256: Sha256Digest(hasher.finalize().into()) }),
+            Ok(count) => count,
+            Err(e) if e.kind() == io::ErrorKind::Interrupted => continue,
+            Err(e) => return Err(e),
+        };
+        let piece = buffer.get(..count).unwrap_or_default();
+        hasher.update(piece);
+        to.write_all(piece)?;
+        size_bytes += count as u64;
+    }
+}
