@@ -3,7 +3,7 @@
 use cargo_metadata::{DependencyKind, Metadata, Package};
 
 /// Every crate of the workspace and its layer; crates of one layer never see each other.
-const LAYERS: [(&str, u8); 9] = [
+const LAYERS: [(&str, u8); 10] = [
     ("tine-model", 0),
     ("tine-sys", 1),
     ("tine-archive", 2),
@@ -11,6 +11,7 @@ const LAYERS: [(&str, u8); 9] = [
     ("tine-agent", 3),
     ("tine-store", 4),
     ("tine-machine", 4),
+    ("tine-pack", 4),
     ("tine-engine", 5),
     ("tine", 7),
 ];

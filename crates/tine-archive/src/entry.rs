@@ -167,7 +167,8 @@ impl Header {
 
     /// The old GNU sparse fields: up to 4 pairs, whether a block with more follows, and the real size.
     pub fn put_gnu_sparse(&mut self, pairs: &[(u64, u64)], more: bool, real_size: u64) {
-        let fields: Vec<u8> = pairs.iter().flat_map(|(o, l)| [gnu_number(*o), gnu_number(*l)]).flatten().collect();
+        let fields: Vec<u8> =
+            pairs.iter().flat_map(|(o, l)| [gnu_number(*o), gnu_number(*l)]).flatten().collect();
         self.put(GNU_SPARSE, &fields);
         self.put(GNU_EXTENDED..GNU_EXTENDED + 1, &[u8::from(more)]);
         self.put(GNU_REAL_SIZE, &gnu_number(real_size));

@@ -80,7 +80,10 @@ impl<R: BufRead> TarReader<R> {
     /// # Errors
     /// [`ArchiveError::Malformed`], [`ArchiveError::Hostile`] and [`ArchiveError::TooLarge`] for what the archive holds;
     /// [`ArchiveError::Stream`] when it cannot be read.
-    #[expect(clippy::should_implement_trait, reason = "a member borrows nothing, yet its content is read off this")]
+    #[expect(
+        clippy::should_implement_trait,
+        reason = "a member borrows nothing, yet its content is read off this"
+    )]
     pub fn next(&mut self) -> Result<Option<Member>> {
         let mut extensions = Extensions::default();
         for _ in 0..EXTENSIONS_MAX {
@@ -262,7 +265,9 @@ impl<R: BufRead> TarReader<R> {
         let mut passed = 0;
         loop {
             if self.form == Form::Plain && passed > TAIL_MAX {
-                return Err(ArchiveError::TooLarge("there is more than 1 MiB after the end of the archive".into()));
+                return Err(ArchiveError::TooLarge(
+                    "there is more than 1 MiB after the end of the archive".into(),
+                ));
             }
             let rest = self.input.fill_buf()?;
             if rest.iter().any(|b| *b != 0) {
