@@ -105,7 +105,8 @@ impl From<PackError> for io::Error {
     fn from(error: PackError) -> Self {
         match error {
             PackError::Io { source, .. } => source,
-            PackError::Cancelled => Self::new(io::ErrorKind::Interrupted, error),
+            // not `Interrupted`, which readers answer by trying again
+            PackError::Cancelled => Self::other(error),
             _ => Self::new(io::ErrorKind::InvalidData, error),
         }
     }

@@ -12,6 +12,7 @@ mod pieces;
 mod positioned;
 mod read;
 mod share;
+pub mod sidecar;
 mod write;
 mod zeros;
 
