@@ -6,7 +6,7 @@ use std::ops::Range;
 use tine_sys::tree::{Time, Xattr};
 
 /// Everything in an archive comes in blocks of this size.
-pub(crate) const BLOCK: usize = 512;
+pub const BLOCK: usize = 512;
 
 const NAME: Range<usize> = 0..100;
 const MODE: Range<usize> = 100..108;
@@ -27,39 +27,57 @@ const GNU_REAL_SIZE: Range<usize> = 483..495;
 
 /// What a member is.
 #[derive(Debug, Clone, Copy, PartialEq, Eq)]
-pub(crate) enum MemberKind {
+pub enum MemberKind {
+    /// A regular file, sparse or not.
     File,
+    /// A directory.
     Dir,
+    /// A symbolic link.
     Symlink,
+    /// A further name of an earlier member.
     HardLink,
+    /// A named pipe.
     Fifo,
+    /// A character device: major and minor number.
     Char(u32, u32),
+    /// A block device: major and minor number.
     Block(u32, u32),
 }
 
-/// Stretches of a file as (offset, length).
-pub(crate) type Stretches = Vec<(u64, u64)>;
+/// Stretches of a file as (offset, length), in bytes.
+pub type Stretches = Vec<(u64, u64)>;
 
-/// Stretches of a file that hold data, as (offset, length); the rest of `size` bytes is a hole.
+/// Which stretches of a sparse file hold data.
 #[derive(Debug, Clone, PartialEq, Eq)]
-pub(crate) struct SparseMap {
+pub struct SparseMap {
+    /// Bytes of the file with its holes.
     pub size: u64,
+    /// Stretches that hold data; the rest is a hole.
     pub data: Stretches,
 }
 
 /// A member with everything its headers say.
 #[derive(Debug, Clone)]
-pub(crate) struct Member {
+pub struct Member {
+    /// Its name, any bytes.
     pub name: Vec<u8>,
+    /// Where it links to, any bytes; empty for what is no link.
     pub link: Vec<u8>,
+    /// What it is.
     pub kind: MemberKind,
+    /// Permissions and set-id bits.
     pub mode: u32,
+    /// Numeric owner.
     pub uid: u32,
+    /// Numeric group.
     pub gid: u32,
+    /// When it was last changed.
     pub mtime: Time,
+    /// Extended attributes.
     pub xattrs: Vec<Xattr>,
     /// Bytes of content in the archive.
     pub stored: u64,
+    /// The map of a sparse file; its stretches ascend, lie within the file and hold exactly `stored` bytes.
     pub sparse: Option<SparseMap>,
 }
 
@@ -139,6 +157,23 @@ impl Header {
         header
     }
 
+    /// A header block of a writer in the GNU form, whose numbers have no bound.
+    pub fn gnu(kind: u8, name: &[u8], size: u64) -> Self {
+        let mut header = Self::new(kind, name, 0);
+        header.put(MAGIC, b"ustar  \0");
+        header.put(SIZE, &gnu_number(size));
+        header
+    }
+
+    /// The old GNU sparse fields: up to 4 pairs, whether a block with more follows, and the real size.
+    pub fn put_gnu_sparse(&mut self, pairs: &[(u64, u64)], more: bool, real_size: u64) {
+        let fields: Vec<u8> =
+            pairs.iter().flat_map(|(o, l)| [gnu_number(*o), gnu_number(*l)]).flatten().collect();
+        self.put(GNU_SPARSE, &fields);
+        self.put(GNU_EXTENDED..GNU_EXTENDED + 1, &[u8::from(more)]);
+        self.put(GNU_REAL_SIZE, &gnu_number(real_size));
+    }
+
     pub fn put_link(&mut self, target: &[u8]) {
         self.put(LINK, target);
     }
@@ -186,6 +221,19 @@ pub(crate) const OCTAL_12_MAX: u64 = (1 << 33) - 1;
 pub(crate) const OCTAL_8_MAX: u64 = (1 << 21) - 1;
 /// Bytes of a name or link target that fit in a header.
 pub(crate) const NAME_MAX: usize = 100;
+
+/// A field of 12 bytes: octal digits, or, where they do not suffice, GNU's big-endian binary.
+pub(crate) fn gnu_number(value: u64) -> [u8; 12] {
+    let mut field = [0; 12];
+    let digits = format!("{value:011o}");
+    let binary = value.to_be_bytes();
+    let (start, bytes) = if value <= OCTAL_12_MAX { (0, digits.as_bytes()) } else { (4, binary.as_slice()) };
+    field.iter_mut().skip(start).zip(bytes).for_each(|(to, from)| *to = *from);
+    if value > OCTAL_12_MAX {
+        field[0] = 0x80;
+    }
+    field
+}
 
 /// Up to the first NUL.
 pub(crate) fn text(field: &[u8]) -> &[u8] {

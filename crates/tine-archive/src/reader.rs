@@ -19,14 +19,29 @@ use tine_sys::tree::{Time, Xattr};
 const EXTENSION_MAX: u64 = 1 << 20;
 /// Extended headers in front of one member.
 const EXTENSIONS_MAX: usize = 16;
+/// Types of headers that extend others: long names and links, PAX records, volume labels.
+const EXTENDING: [u8; 6] = *b"LKxXgV";
 
-/// Reads members off a decompressed stream.
-pub(crate) struct TarReader<R> {
+/// Zeros after the end mark of a plain archive: writers fill up to a record, which nobody makes larger.
+const TAIL_MAX: u64 = 1 << 20;
+
+/// Reads members off a decompressed stream, one after the other, in bounded memory.
+pub struct TarReader<R> {
     input: R,
+    form: Form,
     /// Content of the current member not yet read, and the padding after it.
     remaining: u64,
     padding: u64,
     members: u64,
+}
+
+/// What an archive may be made of.
+#[derive(Debug, Clone, Copy, PartialEq, Eq)]
+enum Form {
+    /// Everything that is read at all.
+    Any,
+    /// No extended headers.
+    Plain,
 }
 
 /// What the extended headers in front of a member say.
@@ -43,11 +58,32 @@ struct Extensions {
 }
 
 impl<R: BufRead> TarReader<R> {
+    /// Reads any archive: ustar, GNU and PAX.
     pub fn new(input: R) -> Self {
-        Self { input, remaining: 0, padding: 0, members: 0 }
+        Self { input, form: Form::Any, remaining: 0, padding: 0, members: 0 }
     }
 
-    /// The next member; `None` after the end mark, past which only zeros may come.
+    /// Reads an archive in which every member is described by its own header alone. Headers that extend others are
+    /// refused, and so are more zeros after the end mark than fill up a record.
+    pub fn plain(input: R) -> Self {
+        Self { form: Form::Plain, ..Self::new(input) }
+    }
+
+    /// The stream the archive is read off.
+    pub fn into_inner(self) -> R {
+        self.input
+    }
+
+    /// The next member, what is left of the one before it passed over; `None` after the end mark, past which only
+    /// zeros may come.
+    ///
+    /// # Errors
+    /// [`ArchiveError::Malformed`], [`ArchiveError::Hostile`] and [`ArchiveError::TooLarge`] for what the archive holds;
+    /// [`ArchiveError::Stream`] when it cannot be read.
+    #[expect(
+        clippy::should_implement_trait,
+        reason = "a member borrows nothing, yet its content is read off this"
+    )]
     pub fn next(&mut self) -> Result<Option<Member>> {
         let mut extensions = Extensions::default();
         for _ in 0..EXTENSIONS_MAX {
@@ -58,6 +94,9 @@ impl<R: BufRead> TarReader<R> {
                 return Ok(None);
             }
             let size = header.size().ok_or_else(|| self.damaged())?;
+            if self.form == Form::Plain && EXTENDING.contains(&header.kind()) {
+                return Err(ArchiveError::malformed("a header extends another, which is not allowed here"));
+            }
             match header.kind() {
                 b'L' => extensions.name = Some(text(&self.extension(size)?).to_vec()),
                 b'K' => extensions.link = Some(text(&self.extension(size)?).to_vec()),
@@ -72,6 +111,9 @@ impl<R: BufRead> TarReader<R> {
     }
 
     /// The next piece of the current member's content, empty at its end.
+    ///
+    /// # Errors
+    /// [`ArchiveError::Malformed`] when the data ends before, [`ArchiveError::Stream`] when it cannot be read.
     pub fn content(&mut self) -> Result<&[u8]> {
         if self.remaining == 0 {
             return Ok(&[]);
@@ -220,15 +262,23 @@ impl<R: BufRead> TarReader<R> {
 
     /// Reads to the end of the data, which also has the decompressor check its sums.
     fn only_zeros(&mut self) -> Result<()> {
+        let mut passed = 0;
         loop {
+            if self.form == Form::Plain && passed > TAIL_MAX {
+                return Err(ArchiveError::TooLarge(
+                    "there is more than 1 MiB after the end of the archive".into(),
+                ));
+            }
             let rest = self.input.fill_buf()?;
             if rest.iter().any(|b| *b != 0) {
                 return Err(ArchiveError::malformed("there is other data after the end of the archive"));
             }
-            match rest.len() {
-                0 => return Ok(()),
-                n => self.input.consume(n),
+            let length = rest.len();
+            if length == 0 {
+                return Ok(());
             }
+            self.input.consume(length);
+            passed += length as u64;
         }
     }
 }

@@ -1,16 +1,24 @@
 //! Why a pack was refused or could not be read or written.
 
 use std::io;
+use tine_archive::ArchiveError;
+use tine_model::ErrorCode;
 
 /// What went wrong, by what the caller can do about it.
 #[derive(Debug, thiserror::Error)]
 pub enum PackError {
-    /// The data is no pack, is damaged, or ends early.
+    /// The data is no pack, is damaged, is hostile, or ends early.
     #[error("{0}")]
     Malformed(String),
-    /// A limit on size or count was passed.
+    /// A limit on count or size was passed.
     #[error("{0}")]
     TooLarge(String),
+    /// The pack is of a layout, or needs a feature, that is not known here.
+    #[error("{0}")]
+    Newer(String),
+    /// What was asked cannot be said in the layout that was asked for.
+    #[error("{0}")]
+    Unsuited(String),
     /// Content does not match its digest or size.
     #[error("{what}: {why}")]
     Corrupt {
@@ -18,6 +26,14 @@ pub enum PackError {
         what: String,
         /// How it differs.
         why: String,
+    },
+    /// There is less room than the content takes.
+    #[error("the content takes {needed} bytes or more and there is room for {free}")]
+    Full {
+        /// Bytes needed, as far as is known.
+        needed: u64,
+        /// Bytes there are.
+        free: u64,
     },
     /// The reporter asked to stop.
     #[error("cancelled")]
@@ -33,6 +49,9 @@ pub enum PackError {
         #[source]
         source: io::Error,
     },
+    /// Whoever receives or signs the pack refused.
+    #[error("{0}")]
+    Refused(tine_model::Error),
 }
 
 /// `Result` with [`PackError`].
@@ -41,6 +60,10 @@ pub(crate) type Result<T, E = PackError> = std::result::Result<T, E>;
 impl PackError {
     pub(crate) fn malformed(why: impl Into<String>) -> Self {
         Self::Malformed(why.into())
+    }
+
+    pub(crate) fn corrupt(what: impl Into<String>, why: impl Into<String>) -> Self {
+        Self::Corrupt { what: what.into(), why: why.into() }
     }
 
     pub(crate) fn io(operation: &'static str, what: impl Into<String>) -> impl FnOnce(io::Error) -> Self {
@@ -56,8 +79,28 @@ impl PackError {
             source,
         })
     }
+
+    fn code(&self) -> ErrorCode {
+        match self {
+            Self::Malformed(_) => ErrorCode::InvalidInput,
+            Self::TooLarge(_) => ErrorCode::TooLarge,
+            Self::Newer(_) => ErrorCode::Incompatible,
+            Self::Unsuited(_) => ErrorCode::Usage,
+            Self::Corrupt { .. } => ErrorCode::Corrupt,
+            Self::Full { .. } => ErrorCode::PoolFull,
+            Self::Cancelled => ErrorCode::Cancelled,
+            Self::Io { source, .. } if is_full(source) => ErrorCode::PoolFull,
+            Self::Io { .. } => ErrorCode::Internal,
+            Self::Refused(error) => error.code,
+        }
+    }
 }
 
+fn is_full(error: &io::Error) -> bool {
+    matches!(error.kind(), io::ErrorKind::StorageFull | io::ErrorKind::QuotaExceeded)
+}
+
+/// Errors of a stream of this crate, whose own error goes along.
 impl From<PackError> for io::Error {
     fn from(error: PackError) -> Self {
         match error {
@@ -65,6 +108,30 @@ impl From<PackError> for io::Error {
             // not `Interrupted`, which readers answer by trying again
             PackError::Cancelled => Self::other(error),
             _ => Self::new(io::ErrorKind::InvalidData, error),
+        }
+    }
+}
+
+/// Errors of reading the tar inside a pack.
+impl From<ArchiveError> for PackError {
+    fn from(error: ArchiveError) -> Self {
+        match error {
+            ArchiveError::TooLarge(why) => Self::TooLarge(why),
+            ArchiveError::Cancelled => Self::Cancelled,
+            ArchiveError::Stream { operation, source } => Self::of_stream(operation, "the pack", source),
+            other => Self::Malformed(other.to_string()),
+        }
+    }
+}
+
+impl From<PackError> for tine_model::Error {
+    fn from(error: PackError) -> Self {
+        let code = error.code();
+        match error {
+            PackError::Refused(error) => error,
+            PackError::Newer(_) => Self::new(code, error.to_string()).hint("tine version"),
+            _ if code == ErrorCode::PoolFull => Self::new(code, error.to_string()).hint("tine gc"),
+            _ => Self::new(code, error.to_string()),
         }
     }
 }

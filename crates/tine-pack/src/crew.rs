@@ -1,0 +1,211 @@
+//! A few threads that work on buffers of one chunk, of which a bounded number goes round.
+//!
+//! Knows nothing of what is done with them.
+
+use crate::error::{PackError, Result};
+use std::{
+    collections::VecDeque,
+    io,
+    sync::{Arc, Condvar, Mutex, MutexGuard, PoisonError},
+    thread::{self, JoinHandle},
+};
+use tine_digest::CHUNK;
+
+/// More threads than this are not faster than a disk.
+const THREADS_MAX: usize = 8;
+/// Buffers beyond two for each thread.
+const SPARE: usize = 8;
+
+/// How many threads are worth starting here.
+pub(crate) fn threads() -> usize {
+    thread::available_parallelism().map_or(1, usize::from).min(THREADS_MAX)
+}
+
+/// What is to be done with a buffer; the second one is the thread's own, of any content.
+pub(crate) type Work = Box<dyn FnOnce(&mut Vec<u8>, &mut Vec<u8>) -> Result<()> + Send>;
+
+/// Threads that work, until it is dropped.
+pub(crate) struct Crew {
+    shared: Arc<Shared>,
+    threads: Vec<JoinHandle<()>>,
+}
+
+struct Shared {
+    state: Mutex<State>,
+    /// Something is to be done, or nothing ever will be.
+    called: Condvar,
+    /// A buffer has come back.
+    done: Condvar,
+}
+
+struct State {
+    queue: VecDeque<(Vec<u8>, Work)>,
+    buffers: Vec<Vec<u8>>,
+    /// Buffers that are not among `buffers`.
+    out: usize,
+    error: Option<PackError>,
+    ended: bool,
+}
+
+impl Crew {
+    /// Starts `threads` threads.
+    pub fn start(threads: usize) -> Result<Self> {
+        let threads = threads.clamp(1, THREADS_MAX);
+        let state = State {
+            queue: VecDeque::new(),
+            buffers: (0..2 * threads + SPARE).map(|_| Vec::new()).collect(),
+            out: 0,
+            error: None,
+            ended: false,
+        };
+        let shared = Shared { state: Mutex::new(state), called: Condvar::new(), done: Condvar::new() };
+        let mut crew = Self { shared: Arc::new(shared), threads: Vec::new() };
+        for _ in 0..threads {
+            let shared = Arc::clone(&crew.shared);
+            let thread = thread::Builder::new().name("chunks".into()).spawn(move || shared.work());
+            crew.threads.push(thread.map_err(PackError::io("start", "a thread"))?);
+        }
+        Ok(crew)
+    }
+
+    /// An empty buffer, once there is one.
+    ///
+    /// # Errors
+    /// What a thread has failed with.
+    pub fn buffer(&self) -> Result<Vec<u8>> {
+        let mut state = self.shared.lock();
+        loop {
+            if let Some(error) = state.error.take() {
+                return Err(error);
+            }
+            if let Some(mut buffer) = state.buffers.pop() {
+                state.out += 1;
+                buffer.clear();
+                buffer.reserve_exact(CHUNK);
+                return Ok(buffer);
+            }
+            state = self.shared.done.wait(state).unwrap_or_else(PoisonError::into_inner);
+        }
+    }
+
+    /// Has something done with a buffer of [`Self::buffer`].
+    pub fn run(&self, buffer: Vec<u8>, work: Work) {
+        self.shared.lock().queue.push_back((buffer, work));
+        self.shared.called.notify_one();
+    }
+
+    /// Waits until everything has been done.
+    ///
+    /// # Errors
+    /// What a thread has failed with.
+    pub fn settle(&self) -> Result<()> {
+        let mut state = self.shared.lock();
+        while state.out > 0 && state.error.is_none() {
+            state = self.shared.done.wait(state).unwrap_or_else(PoisonError::into_inner);
+        }
+        state.error.take().map_or(Ok(()), Err)
+    }
+}
+
+impl Shared {
+    fn lock(&self) -> MutexGuard<'_, State> {
+        self.state.lock().unwrap_or_else(PoisonError::into_inner)
+    }
+
+    fn next(&self) -> Option<(Vec<u8>, Work)> {
+        let mut state = self.lock();
+        loop {
+            if state.ended {
+                return None;
+            }
+            if let Some(next) = state.queue.pop_front() {
+                return Some(next);
+            }
+            state = self.called.wait(state).unwrap_or_else(PoisonError::into_inner);
+        }
+    }
+
+    fn work(&self) {
+        let mut own = Vec::new();
+        while let Some((mut buffer, work)) = self.next() {
+            let mut returning = Returning { shared: self, buffer: Vec::new(), result: Err(died()) };
+            let result = work(&mut buffer, &mut own);
+            (returning.buffer, returning.result) = (buffer, result);
+        }
+    }
+}
+
+/// Gives a buffer back, also when the work on it has died.
+struct Returning<'a> {
+    shared: &'a Shared,
+    buffer: Vec<u8>,
+    result: Result<()>,
+}
+
+impl Drop for Returning<'_> {
+    fn drop(&mut self) {
+        let mut state = self.shared.lock();
+        state.out -= 1;
+        state.buffers.push(std::mem::take(&mut self.buffer));
+        if let Err(error) = std::mem::replace(&mut self.result, Ok(())) {
+            state.error.get_or_insert(error);
+        }
+        drop(state);
+        self.shared.done.notify_all();
+    }
+}
+
+impl Drop for Crew {
+    fn drop(&mut self) {
+        self.shared.lock().ended = true;
+        self.shared.called.notify_all();
+        for thread in self.threads.drain(..) {
+            // one that died has said so
+            let _ = thread.join();
+        }
+    }
+}
+
+pub(crate) fn died() -> PackError {
+    PackError::io("work on", "the pack")(io::Error::other("a thread of it died"))
+}
+
+#[cfg(test)]
+mod tests {
+    use super::*;
+    use std::sync::atomic::{AtomicU64, Ordering};
+
+    #[test]
+    fn all_work_is_done_and_the_first_error_is_told() {
+        let crew = Crew::start(3).unwrap();
+        let sum = Arc::new(AtomicU64::new(0));
+        for n in 0..1000u64 {
+            let mut buffer = crew.buffer().unwrap();
+            buffer.push(1);
+            let sum = Arc::clone(&sum);
+            let work = move |buffer: &mut Vec<u8>, _: &mut Vec<u8>| {
+                sum.fetch_add(n * buffer.len() as u64, Ordering::Relaxed);
+                Ok(())
+            };
+            crew.run(buffer, Box::new(work));
+        }
+        crew.settle().unwrap();
+        assert_eq!(sum.load(Ordering::Relaxed), 999 * 500);
+        let buffer = crew.buffer().unwrap();
+        crew.run(buffer, Box::new(|_, _| Err(PackError::malformed("bad"))));
+        assert!(matches!(crew.settle(), Err(PackError::Malformed(_))));
+    }
+
+    #[test]
+    fn it_ends_with_work_undone() {
+        let crew = Crew::start(1).unwrap();
+        for _ in 0..5 {
+            let buffer = crew.buffer().unwrap();
+            let slow = |_: &mut Vec<u8>, _: &mut Vec<u8>| {
+                thread::sleep(std::time::Duration::from_millis(20));
+                Ok(())
+            };
+            crew.run(buffer, Box::new(slow));
+        }
+    }
+}

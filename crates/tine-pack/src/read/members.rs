@@ -1,0 +1,381 @@
+//! The members of a pack, one after the other, against its manifest.
+
+use super::{
+    Begin, Limits, LinkSums, Receiver, Reused, Unpacked,
+    hashing::Hashing,
+    laying::{Ground, Laying, Room, lay},
+    order::{Order, Place, name, refused},
+};
+use crate::{
+    crew::Crew,
+    error::{PackError, Result},
+    frames::FrameReader,
+    manifest::{FileEntry, Layout, Link, MANIFEST, MANIFEST_MAX, Manifest, Role, SIGNATURE, SIGNATURE_MAX},
+    pieces::{Piece, by_chunk, inherited, with_chunk},
+    share::share,
+};
+use std::{
+    collections::BTreeMap,
+    fs::File,
+    sync::{Arc, Mutex},
+};
+use tine_archive::{Member, MemberKind, TarReader};
+use tine_digest::ChunkSums;
+use tine_model::{Reporter, Sha256Digest};
+
+type Tar = TarReader<FrameReader>;
+
+/// A pack being read.
+pub(super) struct Reading<'a> {
+    tar: Tar,
+    // dropped before the crew, whose last owner waits for its threads
+    hashing: Hashing,
+    crew: Arc<Crew>,
+    limits: &'a Limits,
+    room: Arc<Room>,
+    reporter: &'a dyn Reporter,
+    /// Bytes of content read so far.
+    done: u64,
+}
+
+/// A link that has been read, or is being.
+#[derive(Default)]
+struct Done {
+    files: BTreeMap<Role, Laid>,
+    vmstate: Option<Sha256Digest>,
+    snapshot_json: Option<Vec<u8>>,
+    reused: bool,
+}
+
+/// A paged file that holds its content.
+struct Laid {
+    file: File,
+    size: u64,
+    sums: ChunkSums,
+    /// Plain SHA-256 of the whole content, where it is known.
+    plain: Option<Sha256Digest>,
+}
+
+impl<'a> Reading<'a> {
+    pub fn new(tar: Tar, crew: Crew, limits: &'a Limits, reporter: &'a dyn Reporter) -> Result<Self> {
+        let crew = Arc::new(crew);
+        let hashing = Hashing::start(Arc::clone(&crew))?;
+        let room = Arc::new(Room::new(limits.max_bytes));
+        Ok(Self { tar, hashing, crew, limits, room, reporter, done: 0 })
+    }
+
+    pub fn run(mut self, receiver: &mut dyn Receiver) -> Result<Unpacked> {
+        let raw = self.manifest()?;
+        let manifest = Manifest::parse(&raw)?;
+        self.limits.check(&manifest)?;
+        let mut next = self.tar.next()?;
+        let signature = self.signature(&manifest, next.as_ref())?;
+        if signature.is_some() {
+            next = self.tar.next()?;
+        }
+        let begin = receiver.begin(&manifest, &raw, signature.as_deref()).map_err(PackError::Refused)?;
+        let total = manifest.links.iter().flat_map(|link| &link.files).map(|file| file.stored).sum();
+        self.reporter.step(&format!("unpacking {}", manifest.tag), Some(total));
+        let links = self.links(&manifest, begin, next, receiver)?;
+        Ok(Unpacked { links, consumed: self.tar.into_inner().consumed(), manifest })
+    }
+
+    fn manifest(&mut self) -> Result<Vec<u8>> {
+        let first = self.tar.next()?.ok_or_else(|| PackError::malformed("the pack is empty"))?;
+        let plain = first.kind == MemberKind::File && first.sparse.is_none();
+        if !plain || first.name != MANIFEST.as_bytes() {
+            return Err(PackError::malformed(format!("the pack does not begin with {MANIFEST}")));
+        }
+        self.small(&first, MANIFEST_MAX)
+    }
+
+    fn signature(&mut self, manifest: &Manifest, member: Option<&Member>) -> Result<Option<String>> {
+        let ours = manifest.layout == Layout::V3;
+        let Some(member) = member.filter(|member| ours && member.name == SIGNATURE.as_bytes()) else {
+            return Ok(None);
+        };
+        if member.kind != MemberKind::File || member.sparse.is_some() {
+            return Err(refused(SIGNATURE, "is no regular file"));
+        }
+        let text = String::from_utf8(self.small(member, SIGNATURE_MAX)?);
+        text.map(Some).map_err(|_| refused(SIGNATURE, "is not UTF-8"))
+    }
+
+    fn links(
+        &mut self,
+        manifest: &Manifest,
+        mut begin: Begin,
+        mut next: Option<Member>,
+        receiver: &mut dyn Receiver,
+    ) -> Result<Vec<LinkSums>> {
+        let (mut order, mut sums) = (Order::new(manifest), Vec::new());
+        let (mut parent, mut current) = (Done::default(), Done::default());
+        let mut begun = None;
+        while let Some(member) = next {
+            if let Some(place) = order.accept(&member)? {
+                if begun != Some(place.link) {
+                    sums.extend(begun.map(|link| current.sums(manifest, link)).transpose()?);
+                    parent = std::mem::take(&mut current);
+                    current =
+                        self.begin_link(manifest, place.link, &parent, begin.reuse.remove(&place.link))?;
+                    begun = Some(place.link);
+                }
+                let step = Step { manifest, place, parent: &parent };
+                self.member(&step, &member, &mut current, receiver)?;
+            }
+            next = self.tar.next()?;
+        }
+        order.finish()?;
+        sums.extend(begun.map(|link| current.sums(manifest, link)).transpose()?);
+        Ok(sums)
+    }
+
+    /// Begins a link: what it says of its parent is checked, and what is there already is.
+    fn begin_link(
+        &self,
+        manifest: &Manifest,
+        number: usize,
+        parent: &Done,
+        reused: Option<Reused>,
+    ) -> Result<Done> {
+        let link = link(manifest, number)?;
+        if manifest.layout == Layout::V2 && number > 0 {
+            check_parent(manifest, number, parent)?;
+        }
+        reused.map_or(Ok(Done::default()), |files| reuse(manifest.layout, link, files))
+    }
+
+    fn member(
+        &mut self,
+        step: &Step<'_>,
+        member: &Member,
+        current: &mut Done,
+        receiver: &mut dyn Receiver,
+    ) -> Result<()> {
+        let entry = step.entry()?;
+        match step.place.role {
+            Role::SnapshotJson if member.sparse.is_some() => Err(refused(name(member)?, "is sparse")),
+            Role::SnapshotJson => {
+                let content = self.small(member, entry.size)?;
+                step.verify(crate::plain_digest(&content))?;
+                current.snapshot_json = Some(content);
+                Ok(())
+            }
+            // the next member passes over the content of this one
+            role if current.reused => {
+                if role == Role::Vmstate {
+                    current.vmstate = Some(entry.digest);
+                }
+                Ok(())
+            }
+            role => {
+                let laid = self.paged(step, member, receiver)?;
+                match role {
+                    Role::Vmstate => current.vmstate = laid.plain,
+                    _ => _ = current.files.insert(role, laid),
+                }
+                Ok(())
+            }
+        }
+    }
+
+    fn paged(&mut self, step: &Step<'_>, member: &Member, receiver: &mut dyn Receiver) -> Result<Laid> {
+        let (entry, Place { link, role }) = (step.entry()?, step.place);
+        let file = receiver.file(link, role, entry.size).map_err(PackError::Refused)?;
+        let parent = step.delta(member)?;
+        let failed = || PackError::io("prepare", role.file_name());
+        if let Some(parent) = parent {
+            share(&parent.file, &file).map_err(failed())?;
+        }
+        file.set_len(entry.size).map_err(failed())?;
+        let (sums, extra) = match parent {
+            Some(parent) => inherited(&parent.sums, parent.size, entry.size),
+            None => (ChunkSums::new(), None),
+        };
+        let laying = Arc::new(Laying {
+            file,
+            size: entry.size,
+            name: role.file_name().to_owned(),
+            ground: if parent.is_some() { Ground::Parent } else { Ground::Hole },
+            sums: Mutex::new(sums),
+            room: Arc::clone(&self.room),
+        });
+        let all = [(0, entry.size)];
+        let stretches = member.sparse.as_ref().map_or(all.as_slice(), |map| &map.data);
+        let plain = self.content(step, &laying, with_chunk(by_chunk(stretches), extra))?;
+        let sums = laying.take_sums();
+        step.verify(plain.unwrap_or_else(|| sums.digest()))?;
+        let file = laying.file.try_clone().map_err(failed())?;
+        let plain = plain.filter(|_| parent.is_none());
+        Ok(Laid { file, size: entry.size, sums, plain })
+    }
+
+    /// Reads and lays all pieces of a file; gives its plain digest where the layout has that.
+    fn content(
+        &mut self,
+        step: &Step<'_>,
+        laying: &Arc<Laying>,
+        pieces: impl Iterator<Item = Piece>,
+    ) -> Result<Option<Sha256Digest>> {
+        let plain = step.manifest.layout != Layout::V3 || !step.place.role.is_paged();
+        for piece in pieces {
+            let mut buffer = self.crew.buffer()?;
+            buffer.resize(piece.length(laying.size), 0);
+            self.fill(&piece, &mut buffer)?;
+            if plain {
+                self.hashing.chunk(buffer, piece, Arc::clone(laying))?;
+            } else {
+                lay(&self.crew, buffer, piece, Arc::clone(laying));
+            }
+        }
+        let digest = if plain { Some(self.hashing.end(laying.size)?) } else { None };
+        self.crew.settle()?;
+        Ok(digest)
+    }
+
+    /// Fills the stored ranges of a chunk with content, and the rest with zeros.
+    fn fill(&mut self, piece: &Piece, buffer: &mut [u8]) -> Result<()> {
+        if self.reporter.is_cancelled() {
+            return Err(PackError::Cancelled);
+        }
+        let mut at = 0;
+        for (from, to) in &piece.ranges {
+            buffer.get_mut(at..*from).unwrap_or_default().fill(0);
+            read_content(&mut self.tar, buffer.get_mut(*from..*to).unwrap_or_default())?;
+            self.done += (to - from) as u64;
+            at = *to;
+        }
+        buffer.get_mut(at..).unwrap_or_default().fill(0);
+        self.reporter.advance(self.done);
+        Ok(())
+    }
+
+    /// The whole content of a small member.
+    fn small(&mut self, member: &Member, most: u64) -> Result<Vec<u8>> {
+        let name = name(member)?;
+        let size = usize::try_from(member.stored).unwrap_or(usize::MAX);
+        if member.stored > most {
+            return Err(PackError::TooLarge(format!("{name} in the pack has more than {most} bytes")));
+        }
+        let mut content = vec![0; size];
+        read_content(&mut self.tar, &mut content)?;
+        Ok(content)
+    }
+}
+
+/// Fills `buffer` with the next content of the member.
+fn read_content(tar: &mut Tar, mut buffer: &mut [u8]) -> Result<()> {
+    while !buffer.is_empty() {
+        let piece = tar.content()?;
+        let length = piece.len().min(buffer.len());
+        if length == 0 {
+            return Err(PackError::malformed("the pack is cut off"));
+        }
+        let (now, later) = buffer.split_at_mut(length);
+        now.copy_from_slice(piece.get(..length).unwrap_or_default());
+        tar.consume(length);
+        buffer = later;
+    }
+    Ok(())
+}
+
+/// A member that is being read.
+struct Step<'a> {
+    manifest: &'a Manifest,
+    place: Place,
+    parent: &'a Done,
+}
+
+impl Step<'_> {
+    fn entry(&self) -> Result<&FileEntry> {
+        let entry = link(self.manifest, self.place.link)?.file(self.place.role);
+        entry.ok_or_else(|| PackError::malformed("a file is not declared"))
+    }
+
+    /// Compares what was read with what is declared.
+    fn verify(&self, digest: Sha256Digest) -> Result<()> {
+        if self.entry()?.digest == digest {
+            return Ok(());
+        }
+        let name = self.manifest.entry_name(self.place.link, self.place.role);
+        Err(PackError::corrupt(
+            format!("{name} in the pack"),
+            "its content has not the digest that is declared",
+        ))
+    }
+
+    /// The parent's file when the member only holds what differs from it.
+    fn delta(&self, member: &Member) -> Result<Option<&Laid>> {
+        let Place { link: number, role } = self.place;
+        let delta = match self.manifest.layout {
+            Layout::V1 => false,
+            Layout::V2 => number > 0 && role == Role::Memory && member.sparse.is_some(),
+            Layout::V3 => self.entry()?.delta,
+        };
+        if !delta {
+            return Ok(None);
+        }
+        let named = link(self.manifest, number)?.parent_content_hash.is_some();
+        let parent = self.parent.files.get(&role).filter(|_| named);
+        parent.map(Some).ok_or_else(|| refused(role.file_name(), "holds what differs from nothing known"))
+    }
+}
+
+impl Done {
+    fn sums(&self, manifest: &Manifest, number: usize) -> Result<LinkSums> {
+        let incomplete = || PackError::malformed(format!("image {number} of the pack is incomplete"));
+        let memory = self.files.get(&Role::Memory).ok_or_else(incomplete)?;
+        debug_assert!(number < manifest.links.len());
+        Ok(LinkSums {
+            memory: memory.sums.digest(),
+            memory_plain: memory.plain,
+            vmstate: self.vmstate.ok_or_else(incomplete)?,
+            disk: self.files.get(&Role::Rootfs).map(|disk| disk.sums.digest()),
+            snapshot_json: self.snapshot_json.clone(),
+        })
+    }
+}
+
+fn link(manifest: &Manifest, number: usize) -> Result<&Link> {
+    manifest.links.get(number).ok_or_else(|| PackError::malformed("there is no such image"))
+}
+
+/// In layout 2 the hash of a parent that held only what differs may be that of the member or of the whole.
+fn check_parent(manifest: &Manifest, number: usize, parent: &Done) -> Result<()> {
+    let (own, before) = (link(manifest, number)?, link(manifest, number - 1)?);
+    let declared = before.file(Role::Memory).map(|file| file.digest);
+    let Some(hash) = own.parent_content_hash.filter(|hash| Some(*hash) != declared) else {
+        return Ok(());
+    };
+    let memory = parent.files.get(&Role::Memory).filter(|memory| memory.plain.is_none());
+    let whole = memory.map(|memory| tine_digest::of_all(&memory.file)).transpose();
+    if whole.map_err(PackError::io("read", "the parent's memory"))? == Some(hash) {
+        return Ok(());
+    }
+    let (tag, parent) = (&own.tag, &before.tag);
+    Err(PackError::corrupt(
+        format!("image {tag}"),
+        format!("it was made of another memory than {parent} has"),
+    ))
+}
+
+/// The files of a link that is there already, if they are what the manifest says.
+fn reuse(layout: Layout, link: &Link, files: Reused) -> Result<Done> {
+    let mut done = Done { reused: true, ..Done::default() };
+    for (role, file) in [(Role::Memory, Some(files.memory)), (Role::Rootfs, files.disk)] {
+        let Some((entry, file)) = link.file(role).zip(file) else { continue };
+        let failed = || PackError::io("read", role.file_name());
+        let sums = tine_digest::sums_of_data(&file).map_err(failed())?;
+        let plain = match layout {
+            Layout::V3 => None,
+            _ => Some(tine_digest::of_all(&file).map_err(failed())?),
+        };
+        let size = file.metadata().map_err(failed())?.len();
+        if plain.unwrap_or_else(|| sums.digest()) != entry.digest || size != entry.size {
+            let what = format!("{} of image {}", role.file_name(), link.tag);
+            return Err(PackError::corrupt(what, "what is there already is not what the pack declares"));
+        }
+        done.files.insert(role, Laid { file, size, sums, plain });
+    }
+    Ok(done)
+}
