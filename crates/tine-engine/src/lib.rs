@@ -12,6 +12,7 @@ mod ops;
 mod recipes;
 mod script;
 mod tool;
+mod trust;
 
 pub use monitor::monitor_main;
 

@@ -4,6 +4,7 @@ use crate::{
     bytesize::ByteSize,
     digest::Sha256Digest,
     error::{Error, ErrorCode, Result},
+    hub::KeyName,
     images::ImageInfo,
     names::ImageTag,
 };
@@ -92,8 +93,8 @@ pub struct PackImage {
     pub base_image: Option<String>,
     /// The layout; that of the pack the image came in, or v3, when none.
     pub layout: Option<PackLayout>,
-    /// The name of the key that signs it.
-    pub sign: Option<String>,
+    /// The key that signs it.
+    pub sign: Option<KeyName>,
     /// The password of that key, where it has one.
     #[serde(default, skip_serializing)]
     pub password: Option<String>,

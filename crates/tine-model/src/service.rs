@@ -13,9 +13,10 @@ use crate::{
     DeleteBoxReport, DetachReport, DiffFile, DiffFileRequest, DiffStatus, DiffStatusRequest, DiskUsage,
     DoctorReport, ExecOutcome, ExecRequest, ExecStreams, ForkReport, ForkRequest, ForkedBox, GcReport,
     ImageInfo, ImageTag, ImportBase, ImportKernel, InitRequest, InstallBase, KernelInfo, ListBoxes,
-    LogsRequest, PathKind, PoolInfo, ProcessInfo, ProjectName, PruneReport, PruneSnapshots, Reporter,
-    RestoreReport, RestoreSnapshot, Result, SaveBase, Sha256Digest, SnapshotInfo, SnapshotName, StopBox,
-    UpdateBox, UpdateReport, VolumeInfo, VolumeRef, WrittenBase,
+    LogsRequest, NewFiles, PackImage, PackReport, PathKind, PoolInfo, ProcessInfo, ProjectName, PruneReport,
+    PruneSnapshots, Reporter, RestoreReport, RestoreSnapshot, Result, SaveBase, Sha256Digest, Siblings,
+    SnapshotInfo, SnapshotName, StopBox, UnpackImage, UnpackReport, UpdateBox, UpdateReport, VolumeInfo,
+    VolumeRef, WrittenBase,
 };
 use std::io::{Read, Write};
 
@@ -143,6 +144,21 @@ pub trait Service: Sync {
     fn delete_image(&self, tag: &ImageTag, dry_run: bool) -> Result<ImageInfo>;
     /// Gives an image another tag.
     fn rename_image(&self, tag: &ImageTag, new_tag: &ImageTag) -> Result<ImageInfo>;
+    /// Writes an image, with the ancestors that its layout takes along, as one verified file.
+    fn pack_image(
+        &self,
+        request: &PackImage,
+        files: &dyn NewFiles,
+        reporter: &dyn Reporter,
+    ) -> Result<PackReport>;
+    /// Verifies everything in a pack, and then makes images of it.
+    fn unpack_image(
+        &self,
+        request: &UnpackImage,
+        pack: &mut (dyn Read + Send),
+        siblings: &Siblings<'_>,
+        reporter: &dyn Reporter,
+    ) -> Result<UnpackReport>;
     /// Makes running boxes that go on from one instant. `on_ready` is called for each, from any thread, as it becomes
     /// ready. Succeeds when the fork could begin; the report tells which children failed.
     fn fork(

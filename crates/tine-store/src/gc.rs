@@ -33,7 +33,7 @@ impl Garbage {
 
 impl ExclusivePool {
     /// What `gc` would remove: everything in `tmp/` that no machine runs in, undo directories whose restore never
-    /// happened, project directories without a box or volume, disks of base versions that are gone, and all boot
+    /// happened, broken downloads, project directories without a box or volume, disks of base versions that are gone, and all boot
     /// archives of a kernel but the newest.
     ///
     /// # Errors
@@ -58,6 +58,12 @@ impl ExclusivePool {
             if path.exists() && matches!(has_former_root(&path), Ok(false)) {
                 plan.push(Garbage { what: format!("unfinished restore of box {name}"), path });
             }
+        }
+        let downloads = self.layout().downloads();
+        for entry in fs::read_dir(&downloads).map_err(at("list", &downloads))? {
+            let entry = entry.map_err(at("list", &downloads))?;
+            let what = format!("download {}", entry.file_name().to_string_lossy());
+            plan.push(Garbage { what, path: entry.path() });
         }
         plan.extend(empty_projects("boxes of", self.layout().boxes())?);
         plan.extend(empty_projects("volumes of", self.layout().volumes())?);

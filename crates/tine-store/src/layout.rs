@@ -13,6 +13,8 @@
 //! kernels/<name>/                meta.json vmlinuz modules/ initrd/<id>.cpio
 //! disks/<version>.<bytes>/       meta.json root/disk.img    the disk made of a base version at a size
 //! images/<tag>/                  meta.json root/disk.img state/{memory.bin,vmstate}
+//! trust/                         signing keys, policies, what was seen of hubs
+//! downloads/                     what a broken pull goes on from; garbage to `gc`
 //! ```
 //! The root of a vm box holds nothing but `disk.img`. A live snapshot has, beside its root, a `state/` as an image has.
 //! Only makes paths; looks at nothing.
@@ -57,8 +59,19 @@ pub(crate) const MODULES: &str = "modules";
 pub(crate) const INITRD: &str = "initrd";
 
 /// The pool's own entries that are directories.
-pub(crate) const DIRECTORIES: [&str; 9] =
-    ["tmp", "bases", "aliases", "boxes", "volumes", "shared", "kernels", "disks", "images"];
+pub(crate) const DIRECTORIES: [&str; 11] = [
+    "tmp",
+    "bases",
+    "aliases",
+    "boxes",
+    "volumes",
+    "shared",
+    "kernels",
+    "disks",
+    "images",
+    "trust",
+    "downloads",
+];
 
 /// The directories that are mounted over the boxes of one project.
 #[derive(Debug, Clone, PartialEq, Eq)]
@@ -85,6 +98,12 @@ impl Layout {
     }
     pub fn root(&self) -> &Path {
         &self.root
+    }
+    pub fn trust(&self) -> PathBuf {
+        self.root.join("trust")
+    }
+    pub fn downloads(&self) -> PathBuf {
+        self.root.join("downloads")
     }
     pub fn store(&self) -> PathBuf {
         self.root.join("store.json")

@@ -4,7 +4,7 @@
 
 use crate::commands::{
     base, check, completion, cp, create, delete, detach, df, diff, doctor, exec, fork, gc, image, info, init,
-    kernel, lifecycle, list, logs, ps, rename, shell, snapshot, update, version, volume,
+    kernel, lifecycle, list, logs, pack, ps, rename, shell, snapshot, unpack, update, version, volume,
 };
 use clap::{Arg, ArgMatches, Args, CommandFactory as _, Parser, Subcommand};
 use std::path::PathBuf;
@@ -121,6 +121,10 @@ pub enum Command {
     Images(image::ListArgs),
     /// Make running boxes that go on from an image, or from a running vm box
     Fork(Box<fork::Args>),
+    /// Write an image as one file that other hosts can read
+    Pack(pack::Args),
+    /// Verify a pack and store its images
+    Unpack(unpack::Args),
     /// Kernels that vm boxes boot
     #[command(subcommand, after_help = "Example:\n  tine kernel install\n  tine kernel list")]
     Kernel(kernel::Command),

@@ -3,7 +3,7 @@
 mod machines;
 mod world;
 
-use machines::{forked, image, kernel, machine};
+use machines::{forked, image, kernel, machine, packed, unpacked};
 use std::{
     io::{Read, Write},
     sync::{Mutex, PoisonError},
@@ -324,6 +324,20 @@ impl Service for Fake {
     fn rename_image(&self, tag: &ImageTag, new_tag: &ImageTag) -> Result<ImageInfo> {
         self.note(tag.as_str());
         Ok(image(new_tag))
+    }
+    fn pack_image(&self, request: &PackImage, files: &dyn NewFiles, _: &dyn Reporter) -> Result<PackReport> {
+        self.note(request);
+        packed(request, files)
+    }
+    fn unpack_image(
+        &self,
+        request: &UnpackImage,
+        pack: &mut (dyn Read + Send),
+        _: &Siblings<'_>,
+        _: &dyn Reporter,
+    ) -> Result<UnpackReport> {
+        self.note(request);
+        unpacked(request, pack)
     }
     fn fork(
         &self,

@@ -7,8 +7,9 @@ use std::{
     io::{self, Write},
     os::fd::AsRawFd as _,
     path::{Path, PathBuf},
+    sync::{Mutex, PoisonError},
 };
-use tine_model::Result;
+use tine_model::{NewFiles, Result};
 
 /// A file being written.
 #[derive(Debug)]
@@ -63,6 +64,43 @@ impl OutFile {
             self.way = Way::Direct;
         }
         File::open(folder_of(&self.path))?.sync_all()
+    }
+}
+
+/// The files of a pack: the pack itself, and what belongs beside it.
+#[derive(Debug)]
+pub struct OutFiles {
+    path: Option<PathBuf>,
+    files: Mutex<Vec<OutFile>>,
+}
+
+impl OutFiles {
+    /// Files in the working directory, or the first at `path` and the others beside it.
+    pub fn new(path: Option<PathBuf>) -> Self {
+        Self { path, files: Mutex::default() }
+    }
+
+    /// Gives the files their names, the first last; returns where they are, in the order in which they were begun.
+    pub fn publish(self) -> Result<Vec<PathBuf>> {
+        let files = self.files.into_inner().unwrap_or_else(PoisonError::into_inner);
+        let paths = files.iter().map(|file| file.path.clone()).collect();
+        files.into_iter().rev().try_for_each(OutFile::publish)?;
+        Ok(paths)
+    }
+}
+
+impl NewFiles for OutFiles {
+    fn create(&self, name: &str) -> Result<File> {
+        let mut files = self.files.lock().unwrap_or_else(PoisonError::into_inner);
+        let path = match &self.path {
+            Some(path) if files.is_empty() => path.clone(),
+            Some(path) => path.with_file_name(name),
+            None => PathBuf::from(name),
+        };
+        let file = OutFile::create(&path)?;
+        let handle = file.file.try_clone().map_err(|e| local_error("opening", &path, &e))?;
+        files.push(file);
+        Ok(handle)
     }
 }
 

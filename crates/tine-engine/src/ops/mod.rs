@@ -22,6 +22,7 @@ mod info;
 mod init;
 mod kernel;
 mod logs;
+mod pack;
 mod pause;
 mod rename;
 mod service;
@@ -29,6 +30,7 @@ mod snapshot_create;
 mod snapshot_restore;
 mod start;
 mod stop;
+mod unpack;
 mod update;
 
 use std::os::fd::OwnedFd;

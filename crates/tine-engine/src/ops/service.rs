@@ -2,8 +2,8 @@
 
 use super::{
     base_build, base_export, base_import, base_install, base_save, check, copy, create, delete, detach, diff,
-    exec, fork, gc, image, image_bake, info, init, kernel, logs, pause, rename, snapshot_create,
-    snapshot_restore, start, status, stop, update,
+    exec, fork, gc, image, image_bake, info, init, kernel, logs, pack, pause, rename, snapshot_create,
+    snapshot_restore, start, status, stop, unpack, update,
 };
 use crate::{LocalEngine, doctor};
 use std::io::{Read, Write};
@@ -13,10 +13,10 @@ use tine_model::{
     DeleteBaseReport, DeleteBoxReport, DetachReport, DiffFile, DiffFileRequest, DiffStatus,
     DiffStatusRequest, DiskUsage, DoctorReport, Error, ErrorCode, ExecOutcome, ExecRequest, ExecStreams,
     ForkReport, ForkRequest, ForkedBox, GcReport, ImageInfo, ImageTag, ImportBase, ImportKernel, InitRequest,
-    InstallBase, KernelInfo, ListBoxes, LogsRequest, PathKind, PoolInfo, ProcessInfo, ProjectName,
-    PruneReport, PruneSnapshots, Reporter, RestoreReport, RestoreSnapshot, Result, SaveBase, Service,
-    Sha256Digest, SnapshotInfo, SnapshotName, StopBox, UpdateBox, UpdateReport, VolumeInfo, VolumeRef,
-    WrittenBase,
+    InstallBase, KernelInfo, ListBoxes, LogsRequest, NewFiles, PackImage, PackReport, PathKind, PoolInfo,
+    ProcessInfo, ProjectName, PruneReport, PruneSnapshots, Reporter, RestoreReport, RestoreSnapshot, Result,
+    SaveBase, Service, Sha256Digest, Siblings, SnapshotInfo, SnapshotName, StopBox, UnpackImage,
+    UnpackReport, UpdateBox, UpdateReport, VolumeInfo, VolumeRef, WrittenBase,
 };
 
 impl Service for LocalEngine {
@@ -204,6 +204,23 @@ impl Service for LocalEngine {
     }
     fn rename_image(&self, tag: &ImageTag, new_tag: &ImageTag) -> Result<ImageInfo> {
         image::rename(self, tag, new_tag)
+    }
+    fn pack_image(
+        &self,
+        request: &PackImage,
+        files: &dyn NewFiles,
+        reporter: &dyn Reporter,
+    ) -> Result<PackReport> {
+        pack::run(self, request, files, reporter)
+    }
+    fn unpack_image(
+        &self,
+        request: &UnpackImage,
+        pack: &mut (dyn Read + Send),
+        siblings: &Siblings<'_>,
+        reporter: &dyn Reporter,
+    ) -> Result<UnpackReport> {
+        unpack::run(self, request, pack, siblings, reporter)
     }
     fn fork(
         &self,

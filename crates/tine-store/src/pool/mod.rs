@@ -164,6 +164,19 @@ impl Pool {
         Ok(dirs)
     }
 
+    /// Where signing keys lie, what is trusted, and what was seen of hubs. The store makes the directory and knows
+    /// nothing of what is in it.
+    #[must_use]
+    pub fn trust_dir(&self) -> PathBuf {
+        self.layout.trust()
+    }
+
+    /// Where packs lie while they are fetched. What is left there is garbage.
+    #[must_use]
+    pub fn downloads_dir(&self) -> PathBuf {
+        self.layout.downloads()
+    }
+
     pub(crate) fn layout(&self) -> &Layout {
         &self.layout
     }

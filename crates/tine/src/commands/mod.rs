@@ -22,10 +22,12 @@ pub mod kernel;
 pub mod lifecycle;
 pub mod list;
 pub mod logs;
+pub mod pack;
 pub mod ps;
 pub mod rename;
 pub mod shell;
 pub mod snapshot;
+pub mod unpack;
 pub mod update;
 pub mod version;
 pub mod volume;
@@ -77,6 +79,8 @@ pub fn run(service: &dyn Service, project: &ProjectName, command: &Command, out:
         Command::Image(command) => image::run(service, project, command, out),
         Command::Images(_) => image::list(service, out),
         Command::Fork(args) => fork::run(service, project, args, out),
+        Command::Pack(args) => pack::run(service, args, out),
+        Command::Unpack(args) => unpack::run(service, args, out),
         Command::Kernel(command) => kernel::run(service, command, out),
         Command::Volume(command) => volume::run(service, project, command, out),
         Command::Completion(args) => completion::run(args, out),

@@ -1,6 +1,7 @@
 //! The machines of the fixed world: a vm box, images, kernels, and forks that go as their source's name says.
 
 use super::world::{info, name, time};
+use std::io::Write as _;
 use tine_model::*;
 
 /// A vm box, as `info` shows it.
@@ -48,6 +49,35 @@ fn contract() -> Contract {
         kernel_digest: Sha256Digest([0x04; 32]),
         devices: vec!["virtio-blk-pci".into(), "virtio-serial-pci".into()],
     }
+}
+
+/// A pack of an image with one ancestor, which needs a file beside it.
+pub fn packed(request: &PackImage, files: &dyn NewFiles) -> Result<PackReport> {
+    let layout = request.layout.unwrap_or(PackLayout::V3);
+    let names = [format!("{}{}", request.tag, layout.file_ending()), "0123456789abcdef.rootfs.zst".into()];
+    for name in &names {
+        let failed = |e: std::io::Error| Error::new(ErrorCode::Internal, e.to_string());
+        files.create(name)?.write_all(b"a pack").map_err(failed)?;
+    }
+    let file = |name: String, mib| PackedFile { name, bytes: ByteSize::mib(mib) };
+    let [pack, sidecar] = names;
+    Ok(PackReport {
+        layout,
+        images: vec![name("numpy-base"), request.tag.clone()],
+        files: vec![file(pack, 100), file(sidecar, 40)],
+        content_bytes: ByteSize::gib(1),
+        stored_bytes: ByteSize::mib(420),
+        signed_by: request.sign.clone().map(String::from),
+    })
+}
+
+/// An image with an ancestor that was there before.
+pub fn unpacked(request: &UnpackImage, pack: &mut dyn std::io::Read) -> Result<UnpackReport> {
+    std::io::copy(pack, &mut std::io::sink()).map_err(|e| Error::new(ErrorCode::Internal, e.to_string()))?;
+    let tag = request.tag.clone().unwrap_or_else(|| name("python-numpy"));
+    let one = |tag: ImageTag, reused| UnpackedImage { image: image(&tag), reused };
+    let images = vec![one(name("numpy-base"), true), one(tag, false)];
+    Ok(UnpackReport { layout: PackLayout::V3, images, signed_by: Some("release".into()) })
 }
 
 /// A guest kernel.

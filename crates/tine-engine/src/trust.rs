@@ -1,0 +1,89 @@
+//! Whose packs are taken: the keys of a pool, and what is asked of each hub.
+
+use tine_hub::{HubUrl, KeyStore, PackTraits, PolicyStore, SeenStore, check_signature};
+use tine_model::{PackageRef, Reporter, Result, TrustPolicy};
+use tine_pack::{Layout, Manifest};
+use tine_store::Pool;
+
+/// What a pack is checked against.
+pub struct Trust {
+    policy: TrustPolicy,
+    keys: KeyStore,
+    hub: Option<FromHub>,
+}
+
+/// The package that a pack is pulled as.
+struct FromHub {
+    seen: SeenStore,
+    hub: HubUrl,
+    package: PackageRef,
+}
+
+impl Trust {
+    /// For a pack that comes from no hub.
+    pub fn of_file(pool: &Pool) -> Result<Self> {
+        let policy = policies(pool).policy_for("")?;
+        Ok(Self { policy, keys: keys(pool), hub: None })
+    }
+
+    /// For a pack that lies at a URL.
+    pub fn of_url(pool: &Pool, url: &str) -> Result<Self> {
+        Ok(Self { policy: policies(pool).policy_for(url)?, ..Self::of_file(pool)? })
+    }
+
+    /// For a package of a hub.
+    pub fn of_package(pool: &Pool, hub: &HubUrl, package: &PackageRef) -> Result<Self> {
+        let from = FromHub { seen: seen(pool), hub: hub.clone(), package: package.clone() };
+        Ok(Self { hub: Some(from), ..Self::of_url(pool, hub.registry())? })
+    }
+
+    /// Takes a manifest or refuses it, before anything else of the pack is read. Gives the name of the key that has
+    /// signed it.
+    pub fn check_manifest(
+        &self,
+        manifest: &Manifest,
+        raw: &[u8],
+        signature: Option<&str>,
+        reporter: &dyn Reporter,
+    ) -> Result<Option<String>> {
+        let what = format!("the pack {}", manifest.tag);
+        let verdict = check_signature(self.policy, &self.keys, &what, signature, raw)?;
+        if let Some(warning) = verdict.warning().filter(|_| signature.is_some() || self.hub.is_some()) {
+            reporter.note(warning);
+        }
+        if let Some(from) = &self.hub {
+            let found = traits(manifest, verdict.is_signed());
+            let complaints = from.seen.check_pack(self.policy, &from.hub, &from.package.package, found)?;
+            complaints.iter().for_each(|complaint| reporter.note(complaint));
+        }
+        match verdict {
+            tine_hub::Verdict::Signed(by) => Ok(Some(by.name.to_string())),
+            _ => Ok(None),
+        }
+    }
+}
+
+/// What is remembered of a package's pack.
+pub fn traits(manifest: &Manifest, signed: bool) -> PackTraits {
+    let layout = match manifest.layout {
+        Layout::V1 => 1,
+        Layout::V2 => 2,
+        Layout::V3 => 3,
+    };
+    PackTraits { layout, signed }
+}
+
+/// The signing keys of a pool.
+pub fn keys(pool: &Pool) -> KeyStore {
+    KeyStore::new(pool.trust_dir())
+}
+
+/// What a pool asks of each hub.
+pub fn policies(pool: &Pool) -> PolicyStore {
+    PolicyStore::new(pool.trust_dir())
+}
+
+/// What a pool has seen of hubs.
+pub fn seen(pool: &Pool) -> SeenStore {
+    SeenStore::new(pool.trust_dir().join("seen"))
+}

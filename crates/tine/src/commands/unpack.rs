@@ -1,0 +1,76 @@
+//! `tine unpack`
+
+use crate::{
+    failure::{Outcome, local_error},
+    interrupt::Interrupt,
+    output::Output,
+    progress::Length,
+    terminal::Patient,
+};
+use std::{
+    fs::File,
+    io::{self, Read},
+    path::{Path, PathBuf},
+};
+use tine_model::{ImageTag, Reporter, Result, Service, UnpackImage, UnpackReport};
+
+/// What `unpack` takes.
+#[derive(Debug, clap::Args)]
+#[command(
+    after_help = "Examples:\n  tine unpack python-numpy.tine.tar.zst\n  tine unpack numpy.forkd-snapshot.tar.zst --tag numpy-2"
+)]
+pub struct Args {
+    /// The pack
+    pub file: PathBuf,
+    /// Give the image this tag [default: its own]
+    #[arg(long)]
+    pub tag: Option<ImageTag>,
+    /// Replace an image that has the tag
+    #[arg(long)]
+    pub force: bool,
+}
+
+/// Reads a pack, verifies all of it, and prints the tags of its images.
+pub fn run(service: &dyn Service, args: &Args, out: &mut Output) -> Outcome {
+    let progress = out.progress(Length::Long);
+    let mut pack = open(&args.file, progress.interrupt())?;
+    let folder = args.file.parent().map(Path::to_path_buf).unwrap_or_default();
+    let siblings = |name: &str| beside(&folder, name);
+    let request = UnpackImage { tag: args.tag.clone(), force: args.force };
+    let report = progress.cause(service.unpack_image(&request, &mut *pack, &siblings, &progress))?;
+    drop(progress);
+    present(&report, out)?;
+    Ok(0)
+}
+
+/// The tags, and what can be done next.
+pub fn present(report: &UnpackReport, out: &mut Output) -> Outcome<()> {
+    let tags: Vec<&ImageTag> = report.images.iter().map(|unpacked| &unpacked.image.tag).collect();
+    out.names(report, &tags)?;
+    for unpacked in &report.images {
+        let image = &unpacked.image;
+        let done = if unpacked.reused { "was here already" } else { "verified and stored" };
+        out.say(&format!("image {} {done}, {} of layout {}", image.tag, image.size_bytes, report.layout));
+    }
+    if let Some(key) = &report.signed_by {
+        out.say(&format!("signed by {key}"));
+    }
+    if let Some(tag) = tags.last() {
+        out.advise(&format!("tine fork {tag} -n 1"));
+    }
+    Ok(())
+}
+
+fn open(file: &Path, interrupt: &Interrupt) -> Result<Box<dyn Read + Send>> {
+    let opened = File::open(file).map_err(|e| local_error("opening", file, &e))?;
+    Ok(Box::new(Patient::new(opened, interrupt.clone())))
+}
+
+fn beside(folder: &Path, name: &str) -> Result<Option<Box<dyn Read + Send>>> {
+    let path = folder.join(name);
+    match File::open(&path) {
+        Ok(file) => Ok(Some(Box::new(file))),
+        Err(e) if e.kind() == io::ErrorKind::NotFound => Ok(None),
+        Err(e) => Err(local_error("opening", &path, &e)),
+    }
+}
