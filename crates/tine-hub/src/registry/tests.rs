@@ -1,3 +1,5 @@
+//! What registries are read, what they answer, and how they change.
+
 use super::*;
 use proptest::prelude::*;
 use serde_json::json;
