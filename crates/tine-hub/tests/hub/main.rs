@@ -2,6 +2,7 @@
 #![expect(clippy::unwrap_used, clippy::panic, reason = "a test that meets an error has failed")]
 
 mod folder;
+mod interop;
 mod kills;
 mod races;
 mod signed;
