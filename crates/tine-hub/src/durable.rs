@@ -28,9 +28,12 @@ pub(crate) fn make_dir(dir: &Path, mode: u32) -> Result<()> {
     let parent = parent_of(dir);
     fs::create_dir_all(&parent).map_err(at("create directory", &parent))?;
     match rustix::fs::mkdir(dir, Mode::from_raw_mode(mode)) {
-        Ok(()) | Err(rustix::io::Errno::EXIST) => sync_dir(&parent),
-        Err(e) => Err(at("create directory", dir)(e)),
+        // whatever the process's mask says: a web server of another user must be able to read a hub
+        Ok(()) => rustix::fs::chmod(dir, Mode::from_raw_mode(mode)).map_err(at("set mode of", dir))?,
+        Err(rustix::io::Errno::EXIST) => {}
+        Err(e) => return Err(at("create directory", dir)(e)),
     }
+    sync_dir(&parent)
 }
 
 /// Takes the lock of `dir` alone, waiting up to `wait`, and clears what a killed holder left.
@@ -116,7 +119,7 @@ impl Fresh {
         let mode = Mode::from_raw_mode(mode);
         let file = File::from(rustix::fs::open(&path, flags, mode).map_err(at("create", &path))?);
         let fresh = Self { file, path, published: false };
-        // whatever the process's mask says: a web server of another user must be able to read a hub
+        // as for directories
         rustix::fs::fchmod(&fresh.file, mode).map_err(at("set mode of", &fresh.path))?;
         Ok(fresh)
     }

@@ -45,10 +45,17 @@ pub struct Hub<S> {
 /// A hub in a local directory.
 pub type HubFolder = Hub<LocalStorage>;
 
-/// `hub.json`: how a hub is kept.
+/// `hub.json`.
+#[derive(Debug, Serialize, Deserialize)]
+struct StoredConfig {
+    format: u32,
+    #[serde(flatten)]
+    config: HubConfig,
+}
+
+/// How a hub is kept.
 #[derive(Debug, Clone, PartialEq, Eq, Serialize, Deserialize)]
 pub struct HubConfig {
-    format: u32,
     /// Where the folder is served. The registry's URLs lead there; they are relative when none is given.
     #[serde(default, skip_serializing_if = "Option::is_none")]
     pub base_url: Option<String>,
@@ -61,7 +68,7 @@ pub struct HubConfig {
 
 impl Default for HubConfig {
     fn default() -> Self {
-        Self { format: FORMAT, base_url: None, signing_key: None, expiry_days: 30 }
+        Self { base_url: None, signing_key: None, expiry_days: 30 }
     }
 }
 
@@ -156,7 +163,7 @@ impl<S: HubStorage> Hub<S> {
             hub.publish(there.unwrap_or_else(Registry::empty), &config, signer.as_ref(), publisher)?;
         }
         // the settings last: a hub is there when they are
-        hub.write_json(CONFIG, &config)?;
+        hub.write_config(config)?;
         Ok(hub)
     }
 
@@ -178,15 +185,14 @@ impl<S: HubStorage> Hub<S> {
             message: format!("there is no hub in {}", self.storage.place()),
             hint: Some("tine hub init DIR".to_owned()),
         })?;
-        let config: HubConfig = serde_json::from_slice(&bytes).map_err(|e| self.corrupt(CONFIG, e))?;
-        if config.format == FORMAT {
-            return Ok(config);
+        let stored: StoredConfig = serde_json::from_slice(&bytes).map_err(|e| self.corrupt(CONFIG, e))?;
+        if stored.format == FORMAT {
+            return Ok(stored.config);
         }
         Err(HubError::Incompatible(format!(
-            "{} of {} has format {}",
-            CONFIG,
+            "{CONFIG} of the hub in {} has format {}",
             self.storage.place(),
-            config.format
+            stored.format
         )))
     }
 
@@ -269,7 +275,7 @@ impl<S: HubStorage> Hub<S> {
         let (config, registry) = self.ready()?;
         let config = HubConfig { signing_key: key, ..config };
         let signer = publish::signer(&config, publisher)?;
-        self.write_json(CONFIG, &config)?;
+        self.write_config(config.clone())?;
         self.publish(registry, &config, signer.as_ref(), publisher)
     }
 
@@ -316,6 +322,10 @@ impl<S: HubStorage> Hub<S> {
             pending.iter().filter(|name| names::is_pack_file(name) && !referenced.contains(*name));
         garbage.try_for_each(|name| self.storage.delete(name))?;
         self.storage.delete(PENDING)
+    }
+
+    fn write_config(&self, config: HubConfig) -> Result<()> {
+        self.write_json(CONFIG, &StoredConfig { format: FORMAT, config })
     }
 
     fn write_pending(&self, files: BTreeSet<String>) -> Result<()> {

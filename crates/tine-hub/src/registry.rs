@@ -87,7 +87,7 @@ impl Registry {
             let message = format!("the registry is {} bytes long: at most {}", bytes.len(), Self::MAX_BYTES);
             return Err(HubError::TooLarge(message));
         }
-        let bad = |why: String| HubError::invalid(format!("the registry is refused: {why}"));
+        let bad = |why: String| HubError::invalid(format!("the registry is refused: {}", shortened(&why)));
         let mut rest = strict::object(bytes).map_err(bad)?;
         check_schema(rest.remove("schema_version"))?;
         let tine = rest.remove("tine").map(freshness).transpose().map_err(bad)?;
@@ -113,6 +113,9 @@ impl Registry {
                 format!("the registry would be {} bytes long: at most {}", bytes.len(), Self::MAX_BYTES);
             return Err(HubError::TooLarge(message));
         }
+        // of very small entries there can be too many before the bytes are
+        strict::object(&bytes)
+            .map_err(|why| HubError::TooLarge(format!("the registry would be too large: {why}")))?;
         Ok(bytes)
     }
 
@@ -138,6 +141,15 @@ impl Package {
     pub fn versions(&self) -> impl Iterator<Item = (&VersionName, &VersionEntry)> {
         self.versions.iter()
     }
+}
+
+/// What is wrong may quote the document, which may be long.
+fn shortened(why: &str) -> String {
+    let mut short: String = why.chars().take(400).collect();
+    if short.len() < why.len() {
+        short.push('…');
+    }
+    short
 }
 
 fn check_schema(found: Option<Value>) -> Result<()> {

@@ -178,7 +178,14 @@ pub(super) fn content_of(path: &Path) -> Result<Content> {
 /// A file of the user's: links are followed, and nothing that blocks is read.
 fn open_source(path: &Path) -> Result<File> {
     let flags = OFlags::RDONLY | OFlags::NONBLOCK | OFlags::CLOEXEC;
-    let file = File::from(rustix::fs::open(path, flags, Mode::empty()).map_err(at("open", path))?);
+    let file = match rustix::fs::open(path, flags, Mode::empty()) {
+        Ok(file) => File::from(file),
+        Err(rustix::io::Errno::NOENT) => {
+            let message = format!("there is no file {}", path.display());
+            return Err(HubError::NotFound { message, hint: None });
+        }
+        Err(e) => return Err(at("open", path)(e)),
+    };
     if file.metadata().map_err(at("stat", path))?.is_file() {
         return Ok(file);
     }

@@ -1,14 +1,16 @@
 //! JSON without second meanings: a key that stands twice in one object is refused at every depth, where readers
 //! would otherwise disagree on which of the two counts.
 //!
-//! The number of values is bounded too, because a byte of text can become dozens of bytes of memory.
+//! The number of values is bounded too, because a byte of text can become a hundred bytes of memory.
 
 use serde::de::{DeserializeSeed, Deserializer, Error, MapAccess, SeqAccess, Visitor};
 use serde_json::{Map, Number, Value};
 use std::{cell::Cell, fmt};
 
-/// A registry of the greatest size has about half of this when it is full of real entries.
-const MAX_VALUES: u32 = 600_000;
+/// A registry of the greatest size has no more when it is full of real entries.
+const MAX_VALUES: u32 = 1_000_000;
+/// Memory is taken for several entries when there is one: an object counts for as many values.
+const OBJECT_VALUES: u32 = 8;
 
 /// The object that `bytes` hold, and nothing after it.
 pub(super) fn object(bytes: &[u8]) -> Result<Map<String, Value>, String> {
@@ -27,12 +29,19 @@ struct Strict<'a> {
     left: &'a Cell<u32>,
 }
 
+impl Strict<'_> {
+    fn take<E: Error>(self, values: u32) -> Result<(), E> {
+        let left = self.left.get().checked_sub(values);
+        self.left.set(left.ok_or_else(|| E::custom(format!("it has more than {MAX_VALUES} values")))?);
+        Ok(())
+    }
+}
+
 impl<'de> DeserializeSeed<'de> for Strict<'_> {
     type Value = Value;
 
     fn deserialize<D: Deserializer<'de>>(self, reader: D) -> Result<Value, D::Error> {
-        let left = self.left.get().checked_sub(1);
-        self.left.set(left.ok_or_else(|| D::Error::custom(format!("it has more than {MAX_VALUES} values")))?);
+        self.take(1)?;
         reader.deserialize_any(self)
     }
 }
@@ -74,6 +83,7 @@ impl<'de> Visitor<'de> for Strict<'_> {
     }
 
     fn visit_map<A: MapAccess<'de>>(self, mut entries: A) -> Result<Value, A::Error> {
+        self.take(OBJECT_VALUES)?;
         let mut map = Map::new();
         while let Some(key) = entries.next_key::<String>()? {
             if map.contains_key(&key) {

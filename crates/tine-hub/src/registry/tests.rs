@@ -1,3 +1,5 @@
+//! What registries are read, what they answer, and how they change.
+
 use super::*;
 use proptest::prelude::*;
 use serde_json::json;
@@ -85,8 +87,10 @@ fn a_document_of_100_mb_is_refused_by_its_size() {
 
 #[test]
 fn more_values_than_any_registry_has_are_refused_before_they_fill_the_memory() {
-    let text = format!("{{\"a\":[{}0]}}", "0,".repeat(700_000));
+    let text = format!("{{\"a\":[{}0]}}", "0,".repeat(1_100_000));
     assert!(Registry::parse(text.as_bytes()).unwrap_err().to_string().contains("values"));
+    let objects = format!("{{\"a\":[{}0]}}", "{\"a\":0},".repeat(150_000));
+    assert!(Registry::parse(objects.as_bytes()).unwrap_err().to_string().contains("values"));
     let deep = "[".repeat(1 << 20);
     assert!(Registry::parse(deep.as_bytes()).is_err());
 }
@@ -116,6 +120,43 @@ fn names_latest_and_urls_are_required_and_checked() {
         assert_eq!(code(refused(&document)), ErrorCode::InvalidInput, "{why}");
     }
     assert!(Registry::parse(with(|_| ()).to_string().as_bytes()).is_ok());
+}
+
+#[test]
+fn a_registry_full_of_real_entries_is_read() {
+    let mut registry = Registry::empty();
+    for i in 0..15_000_u32 {
+        let entry = VersionEntry {
+            url: format!("https://hub.example/packs/owner/package-{i}/v1/package-{i}.tine.tar.zst"),
+            sha256: Some(Sha256Digest([7; 32])),
+            size_bytes: Some(u64::from(i)),
+            memory_mib: Some(512),
+            base_image: Some("debian".into()),
+            recipe_path: Some("recipes/x".into()),
+            created_at: Some("2026-01-01T00:00:00Z".into()),
+            release_tag: Some("r1".into()),
+            ..VersionEntry::default()
+        };
+        registry.add(&package_name(&format!("owner/package-{i}")), &version("v1"), entry).unwrap();
+    }
+    let bytes = registry.to_bytes().unwrap();
+    assert!(bytes.len() > 12 << 20, "{}", bytes.len());
+    assert_eq!(Registry::parse(&bytes).unwrap(), registry);
+}
+
+#[test]
+fn what_no_one_would_read_is_not_written() {
+    let mut registry = Registry::empty();
+    let many = (0..30_000).map(|i| (format!("k{i}"), json!({"a": {"b": {}, "c": {}}}))).collect();
+    registry.rest.insert("x".into(), Value::Object(many));
+    assert_eq!(code(registry.to_bytes().unwrap_err()), ErrorCode::TooLarge);
+}
+
+#[test]
+fn a_refusal_does_not_repeat_the_whole_document() {
+    let long = "x".repeat(1 << 20);
+    let error = refused(&with(|d| d["packages"]["a/b"]["versions"]["latest"]["sha256"] = json!(long)));
+    assert!(error.to_string().len() < 1000);
 }
 
 #[test]

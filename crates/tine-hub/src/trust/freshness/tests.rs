@@ -1,3 +1,5 @@
+//! Rollback, freeze, stripped and strange signatures of registries.
+
 use super::*;
 use tine_model::{ErrorCode, KeyName, KeyRef};
 

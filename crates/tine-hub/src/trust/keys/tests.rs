@@ -1,3 +1,5 @@
+//! Making, trusting, revoking and using keys.
+
 use super::*;
 use crate::trust::{Verdict, check_signature};
 use std::os::unix::fs::PermissionsExt;

@@ -1,3 +1,5 @@
+//! Swapped packages, downgraded layouts and stripped signatures of packs.
+
 use super::*;
 use tine_model::ErrorCode;
 

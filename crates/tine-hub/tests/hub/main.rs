@@ -1,0 +1,9 @@
+//! Hubs in real directories.
+#![expect(clippy::unwrap_used, clippy::panic, reason = "a test that meets an error has failed")]
+
+mod folder;
+mod interop;
+mod kills;
+mod races;
+mod signed;
+mod support;
