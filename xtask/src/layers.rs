@@ -3,13 +3,14 @@
 use cargo_metadata::{DependencyKind, Metadata, Package};
 
 /// Every crate of the workspace and its layer; crates of one layer never see each other.
-const LAYERS: [(&str, u8); 8] = [
+const LAYERS: [(&str, u8); 9] = [
     ("tine-model", 0),
     ("tine-sys", 1),
     ("tine-archive", 2),
     ("tine-agent", 3),
     ("tine-store", 4),
     ("tine-machine", 4),
+    ("tine-remote", 4),
     ("tine-engine", 5),
     ("tine", 7),
 ];
@@ -19,7 +20,7 @@ const ONLY_IN: [(&str, &[&str]); 4] = [
     ("clap", &["tine"]),
     ("clap_complete", &["tine"]),
     ("libcontainer", &["tine-machine"]),
-    ("tokio", &["tine-server", "tine-pack"]),
+    ("tokio", &["tine-server", "tine-remote"]),
 ];
 
 /// One line for each dependency that breaks a rule.
