@@ -263,10 +263,10 @@ impl Shared {
 mod tests {
     use super::*;
 
-    fn shared(size: u64, here: &[Range<u64>]) -> Shared {
+    fn shared(size: u64, here: impl IntoIterator<Item = Range<u64>>) -> Shared {
         let shared = Shared::new(tempfile::tempfile().unwrap(), None);
         let mut set = RangeSet::default();
-        here.iter().for_each(|r| set.add(r.clone()));
+        here.into_iter().for_each(|r| set.add(r));
         shared.take_up(set);
         shared.learn(Some(size), None);
         shared
@@ -274,7 +274,7 @@ mod tests {
 
     #[test]
     fn claims_rise_keep_to_blocks_and_leave_out_what_is_here() {
-        let shared = shared(100, &[0..5, 33..40, 60..61]);
+        let shared = shared(100, [0..5, 33..40, 60..61]);
         let claims: Vec<_> = std::iter::from_fn(|| shared.claim(20)).collect();
         assert_eq!(claims, [5..20, 20..33, 40..60, 61..80, 80..100]);
         shared.release();
@@ -283,7 +283,7 @@ mod tests {
 
     #[test]
     fn a_reader_gets_what_is_here_before_it_hears_of_the_failure() {
-        let shared = shared(100, &[0..5]);
+        let shared = shared(100, std::iter::once(0..5));
         shared.end(&Err(RemoteError::unreachable("x", "gone")));
         assert_eq!(shared.wait_readable(2).unwrap().upto, 5);
         assert!(shared.wait_readable(5).unwrap_err().to_string().contains("gone"));

@@ -1,4 +1,5 @@
 //! Transfers against servers that misbehave (written here) and against real ones (nginx, a Docker registry, an S3 server).
+#![expect(clippy::unwrap_used, reason = "a test that meets an error has failed")]
 
 mod bad_downloads;
 mod bad_server;

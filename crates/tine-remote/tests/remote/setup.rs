@@ -25,9 +25,11 @@ pub fn content(length: u64, seed: u64) -> Vec<u8> {
     let mut state = seed.wrapping_mul(2).wrapping_add(1);
     let mut next = || {
         state = state.wrapping_mul(6_364_136_223_846_793_005).wrapping_add(1_442_695_040_888_963_407);
-        (state >> 33) as u8
+        (state >> 32) as u32
     };
-    (0..length).map(|_| next()).collect()
+    let mut data = vec![0; length as usize];
+    data.chunks_mut(4).for_each(|chunk| chunk.copy_from_slice(&next().to_le_bytes()[..chunk.len()]));
+    data
 }
 
 pub fn sha256(data: &[u8]) -> Sha256Digest {
@@ -113,6 +115,15 @@ pub struct Server(pub Child);
 
 impl Drop for Server {
     fn drop(&mut self) {
+        // asked first: a server that is killed can't end its workers
+        let asked = rustix::process::Pid::from_child(&self.0);
+        let _ = rustix::process::kill_process(asked, rustix::process::Signal::TERM);
+        for _ in 0..200 {
+            if matches!(self.0.try_wait(), Ok(Some(_))) {
+                return;
+            }
+            std::thread::sleep(Duration::from_millis(10));
+        }
         let _ = self.0.kill();
         let _ = self.0.wait();
     }
