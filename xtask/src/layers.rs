@@ -3,7 +3,7 @@
 use cargo_metadata::{DependencyKind, Metadata, Package};
 
 /// Every crate of the workspace and its layer; crates of one layer never see each other.
-const LAYERS: [(&str, u8); 11] = [
+const LAYERS: [(&str, u8); 12] = [
     ("tine-model", 0),
     ("tine-sys", 1),
     ("tine-archive", 2),
@@ -13,6 +13,7 @@ const LAYERS: [(&str, u8); 11] = [
     ("tine-machine", 4),
     ("tine-hub", 4),
     ("tine-pack", 4),
+    ("tine-remote", 4),
     ("tine-engine", 5),
     ("tine", 7),
 ];
@@ -22,7 +23,7 @@ const ONLY_IN: [(&str, &[&str]); 4] = [
     ("clap", &["tine"]),
     ("clap_complete", &["tine"]),
     ("libcontainer", &["tine-machine"]),
-    ("tokio", &["tine-server", "tine-pack"]),
+    ("tokio", &["tine-server", "tine-remote"]),
 ];
 
 /// One line for each dependency that breaks a rule.

@@ -1,0 +1,81 @@
+//! Reading a file that is still coming. Waits, checks the digest on the way, never reads what is not here.
+
+use super::state::{Readable, Shared};
+use sha2::{Digest, Sha256};
+use std::{
+    io::{self, Read},
+    os::unix::fs::FileExt,
+    sync::Arc,
+};
+use tine_model::Sha256Digest;
+
+/// A reader of a [`super::Download`] from its beginning.
+///
+/// Blocks until bytes are here. Fails when the download failed, when the file changed at the server after some of it was
+/// read, and, where a digest is expected, at the last bytes instead of giving them when it is another one.
+#[derive(Debug)]
+pub struct GrowingReader {
+    shared: Arc<Shared>,
+    at: u64,
+    generation: Option<u64>,
+    hasher: Option<Sha256>,
+}
+
+impl GrowingReader {
+    pub(super) fn new(shared: Arc<Shared>) -> Self {
+        Self { shared, at: 0, generation: None, hasher: Some(Sha256::new()) }
+    }
+
+    /// The file is one file: what was read before must be of it.
+    fn same(&mut self, generation: u64) -> io::Result<()> {
+        if self.at == 0 {
+            self.generation = Some(generation);
+        }
+        if self.generation == Some(generation) {
+            return Ok(());
+        }
+        Err(io::Error::new(io::ErrorKind::InvalidData, "the file changed at the server while it was read"))
+    }
+
+    /// Compares the digest once all is read.
+    fn check(&mut self, expected: Option<Sha256Digest>) -> io::Result<()> {
+        let (Some(expected), Some(hasher)) = (expected, self.hasher.take()) else { return Ok(()) };
+        if Sha256Digest(hasher.finalize().into()) == expected {
+            return Ok(());
+        }
+        self.shared.spoil();
+        Err(io::Error::new(io::ErrorKind::InvalidData, "the SHA-256 of what was fetched is another one"))
+    }
+
+    fn take(&mut self, buffer: &mut [u8], readable: &Readable) -> io::Result<usize> {
+        let left = usize::try_from(readable.upto.saturating_sub(self.at)).unwrap_or(usize::MAX);
+        let wanted = left.min(buffer.len());
+        let part = buffer.get_mut(..wanted).unwrap_or_default();
+        let got = readable.file.read_at(part, self.at)?;
+        // nothing of an older file is given out as of the newer
+        self.same(self.shared.generation())?;
+        let part = part.get(..got).unwrap_or_default();
+        match (&mut self.hasher, readable.digest) {
+            (Some(hasher), Some(_)) => hasher.update(part),
+            // the digest was known before the first byte was, or never will be
+            _ => self.hasher = None,
+        }
+        self.at += got as u64;
+        Ok(got)
+    }
+}
+
+impl Read for GrowingReader {
+    fn read(&mut self, buffer: &mut [u8]) -> io::Result<usize> {
+        if buffer.is_empty() {
+            return Ok(0);
+        }
+        let readable = self.shared.wait_readable(self.at)?;
+        self.same(readable.generation)?;
+        let got = if readable.upto > self.at { self.take(buffer, &readable)? } else { 0 };
+        if got == 0 || readable.size == Some(self.at) {
+            self.check(readable.digest)?;
+        }
+        Ok(got)
+    }
+}

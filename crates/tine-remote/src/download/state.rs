@@ -1,0 +1,291 @@
+//! What a download's streams, its readers and its owner share: which bytes are here, and how it stands.
+
+use super::DownloadStats;
+use crate::{
+    error::{RemoteError, Result},
+    ranges::RangeSet,
+};
+use std::{
+    fs::File,
+    io,
+    ops::Range,
+    os::unix::fs::FileExt,
+    sync::{Arc, Condvar, Mutex, MutexGuard, PoisonError},
+    time::Duration,
+};
+use tine_model::Sha256Digest;
+use tokio::sync::{Notify, watch};
+
+/// Shared by everything that has to do with one download.
+#[derive(Debug)]
+pub(super) struct Shared {
+    inner: Mutex<Inner>,
+    changed: Condvar,
+    stop: watch::Sender<bool>,
+    /// Enough is new to be made durable.
+    pub(super) dirty: Notify,
+}
+
+#[derive(Debug)]
+struct Inner {
+    file: Arc<File>,
+    /// Grows when everything begins anew: what was read before is of another file.
+    generation: u64,
+    here: RangeSet,
+    claimed: RangeSet,
+    size: Option<u64>,
+    digest: Option<Sha256Digest>,
+    fetched: u64,
+    unsaved: u64,
+    reused: u64,
+    streams: usize,
+    notes: Vec<String>,
+    /// How it ended; a failure as the readers tell it.
+    end: Option<Result<(), (io::ErrorKind, String)>>,
+    spoiled: bool,
+}
+
+/// What a reader may read next.
+#[derive(Debug)]
+pub(super) struct Readable {
+    pub(super) file: Arc<File>,
+    pub(super) generation: u64,
+    /// Everything before it is here.
+    pub(super) upto: u64,
+    /// The length, where known.
+    pub(super) size: Option<u64>,
+    pub(super) digest: Option<Sha256Digest>,
+}
+
+impl Shared {
+    pub(super) fn new(file: File, digest: Option<Sha256Digest>) -> Self {
+        let inner = Inner {
+            file: Arc::new(file),
+            generation: 0,
+            here: RangeSet::default(),
+            claimed: RangeSet::default(),
+            size: None,
+            digest,
+            fetched: 0,
+            unsaved: 0,
+            reused: 0,
+            streams: 0,
+            notes: Vec::new(),
+            end: None,
+            spoiled: false,
+        };
+        let stop = watch::channel(false).0;
+        Self { inner: Mutex::new(inner), changed: Condvar::new(), stop, dirty: Notify::new() }
+    }
+
+    fn lock(&self) -> MutexGuard<'_, Inner> {
+        self.inner.lock().unwrap_or_else(PoisonError::into_inner)
+    }
+
+    // what the owner asks
+
+    pub(super) fn size(&self) -> Option<u64> {
+        self.lock().size
+    }
+    pub(super) fn digest(&self) -> Option<Sha256Digest> {
+        self.lock().digest
+    }
+    pub(super) fn done(&self) -> u64 {
+        self.lock().here.total()
+    }
+    pub(super) fn take_notes(&self) -> Vec<String> {
+        std::mem::take(&mut self.lock().notes)
+    }
+    pub(super) fn is_spoiled(&self) -> bool {
+        self.lock().spoiled
+    }
+
+    /// True when it has ended; waits up to `at_most` for that.
+    pub(super) fn wait_for_end(&self, at_most: Duration) -> bool {
+        let wait = self.changed.wait_timeout_while(self.lock(), at_most, |inner| inner.end.is_none());
+        wait.unwrap_or_else(PoisonError::into_inner).0.end.is_some()
+    }
+
+    pub(super) fn stats(&self, took: Duration) -> DownloadStats {
+        let inner = self.lock();
+        let (fetched, reused, streams) = (inner.fetched, inner.reused, inner.streams);
+        DownloadStats { fetched, reused, seconds: took.as_secs_f64(), streams }
+    }
+
+    pub(super) fn stop(&self) {
+        self.stop.send_replace(true);
+    }
+
+    // what the job does
+
+    /// Returns once the owner wants it to stop.
+    pub(super) async fn stopped(&self) {
+        // the sender lives as long as this
+        let _ = self.stop.subscribe().wait_for(|stop| *stop).await;
+    }
+
+    /// What an earlier download left.
+    pub(super) fn take_up(&self, here: RangeSet) {
+        let mut inner = self.lock();
+        inner.reused = here.total();
+        inner.here = here;
+        drop(inner);
+        self.changed.notify_all();
+    }
+
+    pub(super) fn learn(&self, size: Option<u64>, digest: Option<Sha256Digest>) {
+        let mut inner = self.lock();
+        inner.size = size.or(inner.size);
+        inner.digest = inner.digest.or(digest);
+    }
+
+    pub(super) fn note(&self, text: String) {
+        self.lock().notes.push(text);
+    }
+
+    pub(super) fn uses(&self, streams: usize) {
+        let mut inner = self.lock();
+        inner.streams = inner.streams.max(streams);
+    }
+
+    /// All begins anew, in another file: who still reads the old one keeps what it has.
+    pub(super) fn restart(&self, file: File) {
+        let mut inner = self.lock();
+        inner.file = Arc::new(file);
+        inner.generation += 1;
+        inner.here.clear();
+        inner.claimed.clear();
+        (inner.size, inner.reused, inner.unsaved) = (None, 0, 0);
+        drop(inner);
+        self.changed.notify_all();
+    }
+
+    pub(super) fn file(&self) -> Arc<File> {
+        Arc::clone(&self.lock().file)
+    }
+    pub(super) fn here(&self) -> RangeSet {
+        let mut inner = self.lock();
+        inner.unsaved = 0;
+        inner.here.clone()
+    }
+    pub(super) fn unsaved(&self) -> u64 {
+        self.lock().unsaved
+    }
+
+    /// The next range that nobody fetches, at most `block` long and not across a block's edge; none when all are taken.
+    pub(super) fn claim(&self, block: u64) -> Option<Range<u64>> {
+        let mut inner = self.lock();
+        let end = inner.size?;
+        let mut at = 0;
+        loop {
+            let hole = inner.here.hole(at, end)?;
+            match inner.claimed.hole(hole.start, hole.end) {
+                None => at = hole.end,
+                Some(free) => {
+                    let edge = (free.start / block).saturating_add(1).saturating_mul(block);
+                    let range = free.start..free.end.min(edge);
+                    inner.claimed.add(range.clone());
+                    return Some(range);
+                }
+            }
+        }
+    }
+
+    /// Everything that was claimed is free again: nobody fetches any more.
+    pub(super) fn release(&self) {
+        self.lock().claimed.clear();
+    }
+
+    /// Writes what came for `at`; asks for it to be made durable when `sync_every` bytes are new.
+    pub(super) fn write(&self, at: u64, data: &[u8], sync_every: u64) -> Result<()> {
+        let file = self.file();
+        file.write_all_at(data, at).map_err(|e| RemoteError::io("writing", "the download", e))?;
+        let length = data.len() as u64;
+        let mut inner = self.lock();
+        inner.here.add(at..at.saturating_add(length));
+        inner.fetched += length;
+        inner.unsaved += length;
+        let due = inner.unsaved >= sync_every;
+        drop(inner);
+        self.changed.notify_all();
+        if due {
+            self.dirty.notify_one();
+        }
+        Ok(())
+    }
+
+    /// Everything is over, well or not; only the first word counts.
+    pub(super) fn end(&self, outcome: &Result<()>) {
+        let told = match outcome {
+            Ok(()) => Ok(()),
+            Err(RemoteError::Cancelled) => Err((io::ErrorKind::Interrupted, "cancelled".to_owned())),
+            Err(e) => Err((io::ErrorKind::Other, e.to_string())),
+        };
+        self.lock().end.get_or_insert(told);
+        self.changed.notify_all();
+    }
+
+    // what readers ask
+
+    /// Waits until the byte at `at` is here, or the end is known to be there.
+    pub(super) fn wait_readable(&self, at: u64) -> io::Result<Readable> {
+        let waits = |inner: &mut Inner| {
+            inner.end.is_none() && inner.here.reach(at) <= at && inner.size.is_none_or(|size| at < size)
+        };
+        let inner = self.changed.wait_while(self.lock(), waits).unwrap_or_else(PoisonError::into_inner);
+        let upto = inner.here.reach(at);
+        if let (true, Some(Err((kind, why)))) = (upto <= at, &inner.end) {
+            // `Interrupted` would have the readers of the standard library try again
+            let kind =
+                if *kind == io::ErrorKind::Interrupted { io::ErrorKind::ConnectionAborted } else { *kind };
+            return Err(io::Error::new(kind, why.clone()));
+        }
+        Ok(Readable {
+            file: Arc::clone(&inner.file),
+            generation: inner.generation,
+            upto,
+            size: inner.size,
+            digest: inner.digest,
+        })
+    }
+
+    pub(super) fn generation(&self) -> u64 {
+        self.lock().generation
+    }
+
+    /// A reader found that the content is not the expected one.
+    pub(super) fn spoil(&self) {
+        self.lock().spoiled = true;
+    }
+}
+
+#[cfg(test)]
+mod tests {
+    use super::*;
+
+    fn shared(size: u64, here: impl IntoIterator<Item = Range<u64>>) -> Shared {
+        let shared = Shared::new(tempfile::tempfile().unwrap(), None);
+        let mut set = RangeSet::default();
+        here.into_iter().for_each(|r| set.add(r));
+        shared.take_up(set);
+        shared.learn(Some(size), None);
+        shared
+    }
+
+    #[test]
+    fn claims_rise_keep_to_blocks_and_leave_out_what_is_here() {
+        let shared = shared(100, [0..5, 33..40, 60..61]);
+        let claims: Vec<_> = std::iter::from_fn(|| shared.claim(20)).collect();
+        assert_eq!(claims, [5..20, 20..33, 40..60, 61..80, 80..100]);
+        shared.release();
+        assert_eq!(shared.claim(20), Some(5..20));
+    }
+
+    #[test]
+    fn a_reader_gets_what_is_here_before_it_hears_of_the_failure() {
+        let shared = shared(100, std::iter::once(0..5));
+        shared.end(&Err(RemoteError::unreachable("x", "gone")));
+        assert_eq!(shared.wait_readable(2).unwrap().upto, 5);
+        assert!(shared.wait_readable(5).unwrap_err().to_string().contains("gone"));
+    }
+}

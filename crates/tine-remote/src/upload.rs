@@ -1,0 +1,103 @@
+//! Sending one file. It is there whole when this says so, and never before.
+
+mod content;
+mod local;
+mod parts;
+mod put;
+
+pub(crate) use content::Content;
+
+use crate::{
+    error::{RemoteError, Result},
+    location::{Location, Scheme},
+    registry,
+    remote::Remote,
+};
+use std::{fs::File, path::Path, sync::Arc, time::Duration};
+use tine_model::{Reporter, Sha256Digest};
+
+/// How often progress is told and the reporter asked whether to stop.
+const LOOK: Duration = Duration::from_millis(100);
+
+/// What to send, and where to.
+#[derive(Debug, Clone, Copy)]
+pub struct UploadRequest<'a> {
+    /// The file, read from its beginning whatever its position; must not change meanwhile.
+    pub file: &'a File,
+    /// Its length in bytes.
+    pub size: u64,
+    /// Its digest, where the caller has it; registries need it, and it is found by reading the file otherwise.
+    pub sha256: Option<Sha256Digest>,
+    /// What it is called, for places that keep a title.
+    pub name: &'a str,
+    /// Its media type, for places that keep one.
+    pub content_type: &'a str,
+    /// Where it is to go.
+    pub location: &'a Location,
+    /// A file for what the store has already got, so that a broken upload goes on; without it, a broken one is withdrawn. Used
+    /// for object stores only.
+    pub journal: Option<&'a Path>,
+}
+
+/// What an upload took.
+#[derive(Debug, Clone, PartialEq, Eq)]
+pub struct Uploaded {
+    /// Bytes that were sent.
+    pub sent: u64,
+    /// Bytes that were there already, of a broken upload or the same content.
+    pub reused: u64,
+    /// The version that the place gave it, where it tells; of an artifact its manifest's digest.
+    pub etag: Option<String>,
+}
+
+impl Remote {
+    /// Sends a file. Within 200 ms of the reporter's wish it stops.
+    ///
+    /// # Errors
+    /// Whatever keeps the file from being there whole and acknowledged, with the server's status and the beginning of its text;
+    /// [`RemoteError::Cancelled`].
+    pub fn upload(&self, request: UploadRequest<'_>, reporter: &dyn Reporter) -> Result<Uploaded> {
+        let held = request.file.metadata().map_err(|e| RemoteError::io("reading", request.name, e))?;
+        if held.len() != request.size {
+            let why = format!("it has {} bytes instead of {}", held.len(), request.size);
+            return Err(RemoteError::unexpected(request.name, why));
+        }
+        let content = Arc::new(Content::of_file(request.file, request.size, request.sha256)?);
+        reporter.step(&format!("sending {} to {}", request.name, request.location), Some(request.size));
+        self.runtime.block_on(async {
+            tokio::select! {
+                done = self.send(&request, &content) => {
+                    reporter.advance(content.sent());
+                    done
+                }
+                stopped = watch(&content, reporter) => Err(stopped),
+            }
+        })
+    }
+
+    async fn send(&self, request: &UploadRequest<'_>, content: &Arc<Content>) -> Result<Uploaded> {
+        let core = &self.core;
+        match request.location.scheme() {
+            Scheme::Http | Scheme::Https => put::put(core, request, content).await,
+            Scheme::S3 | Scheme::Gs | Scheme::Az => parts::upload(core, request, content).await,
+            Scheme::Oci => registry::push(core, request.location, content, request.name).await,
+            Scheme::File => local::copy(request.location, content).await,
+        }
+    }
+}
+
+/// Tells progress; ends when the reporter wants it to end.
+async fn watch(content: &Content, reporter: &dyn Reporter) -> RemoteError {
+    let mut told = 0;
+    loop {
+        tokio::time::sleep(LOOK).await;
+        let sent = content.sent();
+        if sent != told {
+            told = sent;
+            reporter.advance(sent);
+        }
+        if reporter.is_cancelled() {
+            return RemoteError::Cancelled;
+        }
+    }
+}
