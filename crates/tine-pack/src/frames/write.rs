@@ -162,7 +162,7 @@ impl<W: Write> FrameWriter<W> {
             return Ok(());
         }
         self.write_ready()?;
-        while self.under_way.len() >= self.workers.threads.len() + 1 {
+        while self.under_way.len() > self.workers.threads.len() {
             self.write_next()?;
         }
         let length = mem::take(&mut self.filled);
