@@ -424,10 +424,8 @@ fn gigabytes_of_zeros_from_a_few_kilobytes() {
     // what is declared is read, and takes no room; what is not declared is not read
     let mut store = Store::default();
     let limits = Limits { max_bytes: 1 << 20, ..Limits::default() };
-    match read(&mut pack.as_slice(), &limits, &mut store, &Silent) {
-        Ok(unpacked) => assert_eq!(unpacked.links[0].memory, tine_digest::ChunkSums::new().digest()),
-        Err(error) => assert!(matches!(error, PackError::Corrupt { .. }), "{error}"),
-    }
+    let unpacked = read(&mut pack.as_slice(), &limits, &mut store, &Silent).unwrap();
+    assert_eq!(unpacked.links[0].memory, tine_digest::ChunkSums::new().digest());
     assert_eq!(store.allocated(0, Role::Memory), 0);
     let other = text.replace(&size.to_string(), "4096");
     let tar = Tar::default().file("manifest.toml", other.as_bytes()).file("vmstate", STATE);

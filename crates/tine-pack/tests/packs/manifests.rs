@@ -42,7 +42,7 @@ fn unknown_features_are_refused_by_name_or_passed_over() {
 
 #[test]
 fn what_contradicts_itself_is_refused() {
-    refused("stored = ", "stored = 9", "more bytes stored than it has");
+    refused("stored = ", "stored = 999999", "more bytes stored than it has");
     refused("path = \"vmstate\"", "path = \"snapshot.json\"", "declares no vmstate");
     refused("parent_content_hash = \"", "parent_content_hash = \"0", "is not a SHA-256 digest");
     refused("parent_tag = \"m0\"\n", "", "another parent");
