@@ -158,6 +158,8 @@ impl<'a> Reading<'a> {
             Role::SnapshotJson => {
                 let content = self.small(member, entry.size)?;
                 step.verify(crate::plain_digest(&content))?;
+                self.done += entry.size;
+                self.reporter.advance(self.done);
                 current.snapshot_json = Some(content);
                 Ok(())
             }

@@ -98,7 +98,7 @@ impl Copying<'_> {
     }
 
     /// Puts content into the tar and tells of it.
-    fn put<W: Write>(&mut self, tar: &mut TarFile<W>, bytes: &[u8]) -> Result<()> {
+    pub fn put<W: Write>(&mut self, tar: &mut TarFile<W>, bytes: &[u8]) -> Result<()> {
         if self.reporter.is_cancelled() {
             return Err(PackError::Cancelled);
         }

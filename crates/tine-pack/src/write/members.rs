@@ -48,7 +48,7 @@ impl<'a, W: Packed> Members<'a, W> {
             let name = self.manifest.entry_name(index, entry.role);
             self.tar.out.boundary()?;
             match entry.role {
-                Role::SnapshotJson => self.tar.file(&name, json.unwrap_or_default())?,
+                Role::SnapshotJson => self.json(&name, json.unwrap_or_default())?,
                 Role::Vmstate => self.vmstate(source, entry, &name)?,
                 Role::Rootfs | Role::Memory => {
                     let sum = self.paged(index, entry, &name)?;
@@ -58,6 +58,12 @@ impl<'a, W: Packed> Members<'a, W> {
         }
         self.parent = sums;
         Ok(())
+    }
+
+    fn json(&mut self, name: &str, json: &[u8]) -> Result<()> {
+        self.tar.begin(name, json.len() as u64)?;
+        self.copying.put(&mut self.tar, json)?;
+        self.tar.end(json.len() as u64)
     }
 
     fn vmstate(&mut self, link: &SourceLink<'_>, entry: &FileEntry, name: &str) -> Result<()> {
