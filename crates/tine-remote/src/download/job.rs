@@ -206,6 +206,10 @@ impl Job {
         let reply = stream.open(Some(first.clone())).await?;
         match reply.part.clone() {
             Part::Whole { .. } => self.whole(reply, stream).await,
+            // parts of two versions could not be told apart
+            Part::Range { .. } if !reply.version.is_known() && self.object.sha256.is_none() => {
+                Err(Fault::NoRanges)
+            }
             Part::Range { range, total } => {
                 self.learn(&reply.version, Some(total)).await?;
                 self.ranges(source, (range, reply)).await

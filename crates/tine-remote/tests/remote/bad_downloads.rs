@@ -80,6 +80,20 @@ fn wrong_ranges_are_not_believed_and_all_is_fetched_whole() {
 }
 
 #[test]
+fn ranges_that_no_version_ties_together_are_not_used() {
+    let (same, streams, _) = fetched(|r, s, data| match r.range() {
+        Some((first, end)) => {
+            let end = end.min(data.len() as u64);
+            let headers = format!("Content-Range: bytes {first}-{}/{}\r\n", end - 1, data.len());
+            send_all(s, "206 Partial Content", &headers, &data[first as usize..end as usize]);
+        }
+        None => send_all(s, "200 OK", "", data),
+    });
+    assert!(same);
+    assert_eq!(streams, 1);
+}
+
+#[test]
 fn refused_ranges_and_a_missing_length_are_lived_with() {
     let (same, streams, _) = fetched(|r, s, data| match r.range() {
         Some(_) => send_all(s, "416 Range Not Satisfiable", "", b""),
@@ -117,14 +131,16 @@ fn a_server_that_breaks_off_is_asked_for_the_rest_alone() {
             end - 1,
             data.len()
         );
-        // every second answer ends in the middle
-        let sent = if r.number % 2 == 0 { first + (end - first).div_ceil(2) } else { end };
+        // the first answer of every block ends in the middle
+        let begins = first % (64 << 10) == 0;
+        let sent = if begins { first + (end - first).div_ceil(2) } else { end };
         send(s, "206 Partial Content", &headers, &data[first..sent]);
     });
     assert!(same);
     let asked: u64 = requests.iter().map(|r| r.range().unwrap()).map(|(a, b)| b.min(SIZE) - a).sum();
     assert!(asked < SIZE * 2, "what had come was asked for again: {asked}");
-    assert!(requests.iter().any(|r| r.range().unwrap().0 % (64 * KIB) != 0));
+    let rests = requests.iter().filter(|r| r.range().unwrap().0 % (64 * KIB) != 0).count();
+    assert_eq!(rests as u64, SIZE.div_ceil(64 * KIB));
 }
 
 #[test]
@@ -143,8 +159,9 @@ fn a_server_that_sends_more_than_it_announced_is_refused() {
         let headers = format!("ETag: \"a\"\r\nContent-Range: bytes 0-{}/1000000\r\n", end - 1);
         send(s, "206 Partial Content", &headers, &vec![7; end as usize + 10]);
     });
-    assert_eq!((code, requests), (ErrorCode::InvalidInput, 1));
-    assert!(text.contains("more than"), "{text}");
+    // the other streams may have begun by then
+    assert_eq!(code, ErrorCode::InvalidInput);
+    assert!(requests <= 4 && text.contains("more than"), "{requests} {text}");
 }
 
 #[test]
@@ -255,8 +272,7 @@ fn redirects_are_followed_but_not_in_circles_nor_elsewhere() {
     for other in ["ftp://127.0.0.1/x", "file:///etc/passwd", "data:,x"] {
         let (code, _, requests) =
             refused(move |_, s| send_all(s, "302 Found", &format!("Location: {other}\r\n"), b""));
-        assert!(matches!(code, ErrorCode::InvalidInput | ErrorCode::Unreachable), "{other} {code:?}");
-        assert_eq!(requests, 1, "{other}");
+        assert_eq!((code, requests), (ErrorCode::InvalidInput, 1), "{other}");
     }
 }
 

@@ -44,7 +44,7 @@ fn slowly(request: &Request, stream: &mut TcpStream, data: &[u8], pause: Duratio
 fn cancelled_at_once_and_taken_up_again() {
     let data = content(SIZE, 3);
     let expected = data.clone();
-    let server = BadServer::start(move |r, s| slowly(r, s, &data, Duration::from_millis(2)));
+    let server = BadServer::start(move |r, s| slowly(r, s, &data, Duration::from_millis(8)));
     let dir = tempfile::tempdir().unwrap();
     let memory = Memory { cancel_at: MIB, ..Memory::default() };
     let error = fetch_with(quick(), &server.url("/x"), dir.path(), &memory).unwrap_err();
@@ -86,7 +86,7 @@ fn what_is_finished_is_not_fetched_again_while_the_server_has_the_same() {
 fn another_place_of_the_same_name_begins_anew_unless_the_digest_is_the_same() {
     let data = content(SIZE, 3);
     let digest = sha256(&data);
-    let server = BadServer::start(move |r, s| slowly(r, s, &data, Duration::from_millis(1)));
+    let server = BadServer::start(move |r, s| slowly(r, s, &data, Duration::from_millis(8)));
     for (expected, reuses) in
         [(Expected::default(), false), (Expected { size: Some(SIZE), sha256: Some(digest) }, true)]
     {
@@ -123,7 +123,7 @@ fn a_file_without_a_version_is_never_patched_together() {
 #[test]
 fn two_at_once_fetch_it_once() {
     let data = content(SIZE, 3);
-    let server = BadServer::start(move |r, s| slowly(r, s, &data, Duration::from_millis(2)));
+    let server = BadServer::start(move |r, s| slowly(r, s, &data, Duration::from_millis(8)));
     let dir = tempfile::tempdir().unwrap();
     let memories = [Memory::default(), Memory::default()];
     let stats: Vec<_> = std::thread::scope(|scope| {
@@ -230,7 +230,7 @@ fn a_reader_hears_of_failure_and_of_change() {
 #[test]
 fn a_download_that_is_dropped_leaves_what_it_has() {
     let data = content(SIZE, 3);
-    let server = BadServer::start(move |r, s| slowly(r, s, &data, Duration::from_millis(2)));
+    let server = BadServer::start(move |r, s| slowly(r, s, &data, Duration::from_millis(8)));
     let dir = tempfile::tempdir().unwrap();
     let (remote, location) = (Remote::new(quick()).unwrap(), Location::parse(&server.url("/x")).unwrap());
     let download = Download::start(&remote, request(&location, dir.path()), &Silent).unwrap();
