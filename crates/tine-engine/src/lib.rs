@@ -6,6 +6,7 @@
 
 mod build;
 mod doctor;
+mod hub;
 mod machine;
 mod monitor;
 mod ops;
@@ -35,6 +36,10 @@ pub struct EngineConfig {
     pub monitor_program: PathBuf,
     /// How long an operation waits for another one on the same box.
     pub wait: Duration,
+    /// The hub that is used when none is named; before the pool's own default.
+    pub hub: Option<String>,
+    /// The variables that transfers heed: credentials of stores, proxies, certificates.
+    pub env: Vec<(String, String)>,
 }
 
 impl EngineConfig {
@@ -46,6 +51,8 @@ impl EngineConfig {
             runtime_dir: PathBuf::from("/run/tine"),
             monitor_program: PathBuf::from("/proc/self/exe"),
             wait: Duration::from_secs(10),
+            hub: None,
+            env: Vec::new(),
         }
     }
 }
@@ -67,6 +74,12 @@ impl LocalEngine {
     fn pool(&self) -> Result<Pool> {
         require_root()?;
         Pool::open(&self.config.root, self.config.wait).map_err(|error| self.with_root(error.into()))
+    }
+
+    /// What moves bytes between this host and others.
+    fn remote(&self) -> Result<tine_remote::Remote> {
+        let config = tine_remote::RemoteConfig { env: self.config.env.clone(), ..Default::default() };
+        Ok(tine_remote::Remote::new(config)?)
     }
 
     /// Opens the pool alone.

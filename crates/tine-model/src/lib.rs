@@ -20,6 +20,7 @@ mod reporter;
 mod service;
 mod snapshots;
 mod timestamp;
+mod transfers;
 mod volumes;
 
 pub use bases::*;
@@ -39,4 +40,5 @@ pub use reporter::{Reporter, Silent};
 pub use service::Service;
 pub use snapshots::*;
 pub use timestamp::Timestamp;
+pub use transfers::*;
 pub use volumes::*;

@@ -8,14 +8,16 @@
 )]
 
 use crate::{
-    BakeImage, BaseAlias, BaseInfo, BaseRef, BaseSummary, BoxInfo, BoxName, BoxPath, BoxRef, BoxSummary,
-    BuildBase, CheckReport, CheckRequest, CreateBox, CreateSnapshot, DeleteBase, DeleteBaseReport,
-    DeleteBoxReport, DetachReport, DiffFile, DiffFileRequest, DiffStatus, DiffStatusRequest, DiskUsage,
-    DoctorReport, ExecOutcome, ExecRequest, ExecStreams, ForkReport, ForkRequest, ForkedBox, GcReport,
-    ImageInfo, ImageTag, ImportBase, ImportKernel, InitRequest, InstallBase, KernelInfo, ListBoxes,
-    LogsRequest, NewFiles, PackImage, PackReport, PathKind, PoolInfo, ProcessInfo, ProjectName, PruneReport,
-    PruneSnapshots, Reporter, RestoreReport, RestoreSnapshot, Result, SaveBase, Sha256Digest, Siblings,
-    SnapshotInfo, SnapshotName, StopBox, UnpackImage, UnpackReport, UpdateBox, UpdateReport, VolumeInfo,
+    AddToHub, BakeImage, BaseAlias, BaseInfo, BaseRef, BaseSummary, BoxInfo, BoxName, BoxPath, BoxRef,
+    BoxSummary, BuildBase, CheckReport, CheckRequest, CreateBox, CreateSnapshot, DeleteBase,
+    DeleteBaseReport, DeleteBoxReport, DetachReport, DiffFile, DiffFileRequest, DiffStatus,
+    DiffStatusRequest, DiskUsage, DoctorReport, ExecOutcome, ExecRequest, ExecStreams, ForkReport,
+    ForkRequest, ForkedBox, GcReport, HubCheck, HubPackage, ImageInfo, ImageTag, ImportBase, ImportKernel,
+    InitHub, InitRequest, InstallBase, KernelInfo, KeyInfo, KeyName, KeyRef, ListBoxes, ListHub, LogsRequest,
+    NewFiles, PackImage, PackReport, PathKind, PoolInfo, ProcessInfo, ProjectName, PruneReport,
+    PruneSnapshots, PublishedPack, PullImage, PullReport, PushImage, PushReport, RemoveFromHub, Reporter,
+    RestoreReport, RestoreSnapshot, Result, SaveBase, Sha256Digest, Siblings, SnapshotInfo, SnapshotName,
+    StopBox, TrustPolicy, TrustRule, UnpackImage, UnpackReport, UpdateBox, UpdateReport, VolumeInfo,
     VolumeRef, WrittenBase,
 };
 use std::io::{Read, Write};
@@ -159,6 +161,34 @@ pub trait Service: Sync {
         siblings: &Siblings<'_>,
         reporter: &dyn Reporter,
     ) -> Result<UnpackReport>;
+    /// Fetches a pack, verifies it and makes images of it.
+    fn pull_image(&self, request: &PullImage, reporter: &dyn Reporter) -> Result<PullReport>;
+    /// Packs an image and sends it somewhere.
+    fn push_image(&self, request: &PushImage, reporter: &dyn Reporter) -> Result<PushReport>;
+    /// Makes a folder a hub.
+    fn init_hub(&self, request: &InitHub) -> Result<()>;
+    /// Publishes a pack at a hub.
+    fn add_to_hub(&self, request: &AddToHub, reporter: &dyn Reporter) -> Result<PublishedPack>;
+    /// Takes a package, or one version of it, from a hub.
+    fn remove_from_hub(&self, request: &RemoveFromHub) -> Result<()>;
+    /// The packages of a hub.
+    fn list_hub(&self, request: &ListHub, reporter: &dyn Reporter) -> Result<Vec<HubPackage>>;
+    /// Reads everything a hub's registry names.
+    fn verify_hub(&self, hub: Option<&str>) -> Result<HubCheck>;
+    /// The hub that is used when none is named; another one from now on where one is given.
+    fn default_hub(&self, new: Option<&str>) -> Result<Option<String>>;
+    /// Makes a signing key.
+    fn generate_key(&self, name: &KeyName, password: Option<&str>) -> Result<KeyInfo>;
+    /// Every key, revoked ones included.
+    fn list_keys(&self) -> Result<Vec<KeyInfo>>;
+    /// Trusts a public key.
+    fn trust_key(&self, name: &KeyName, public: &str) -> Result<KeyInfo>;
+    /// Trusts a key no more, for good.
+    fn revoke_key(&self, key: &KeyRef) -> Result<KeyInfo>;
+    /// What is asked of signatures where; the one for everything else comes first.
+    fn trust_rules(&self) -> Result<Vec<TrustRule>>;
+    /// Sets what is asked of signatures below a URL, or everywhere else; none takes a rule away.
+    fn set_trust_rule(&self, hub: Option<&str>, policy: Option<TrustPolicy>) -> Result<()>;
     /// Makes running boxes that go on from one instant. `on_ready` is called for each, from any thread, as it becomes
     /// ready. Succeeds when the fork could begin; the report tells which children failed.
     fn fork(

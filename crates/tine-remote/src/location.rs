@@ -87,6 +87,12 @@ impl Location {
         self.scheme
     }
 
+    /// Whether it names a folder, by a slash at its end.
+    #[must_use]
+    pub fn is_folder(&self) -> bool {
+        self.url.path().ends_with('/')
+    }
+
     /// The last segment of its path, undecoded; none when that is empty.
     #[must_use]
     pub fn file_name(&self) -> Option<&str> {

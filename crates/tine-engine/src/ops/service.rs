@@ -2,21 +2,23 @@
 
 use super::{
     base_build, base_export, base_import, base_install, base_save, check, copy, create, delete, detach, diff,
-    exec, fork, gc, image, image_bake, info, init, kernel, logs, pack, pause, rename, snapshot_create,
-    snapshot_restore, start, status, stop, unpack, update,
+    exec, fork, gc, hub, image, image_bake, info, init, kernel, key, logs, pack, pause, pull, push, rename,
+    snapshot_create, snapshot_restore, start, status, stop, unpack, update,
 };
 use crate::{LocalEngine, doctor};
 use std::io::{Read, Write};
 use tine_model::{
-    BakeImage, BaseAlias, BaseInfo, BaseRef, BaseSummary, BoxInfo, BoxKind, BoxName, BoxPath, BoxRef,
-    BoxStatus, BoxSummary, BuildBase, CheckReport, CheckRequest, CreateBox, CreateSnapshot, DeleteBase,
-    DeleteBaseReport, DeleteBoxReport, DetachReport, DiffFile, DiffFileRequest, DiffStatus,
+    AddToHub, BakeImage, BaseAlias, BaseInfo, BaseRef, BaseSummary, BoxInfo, BoxKind, BoxName, BoxPath,
+    BoxRef, BoxStatus, BoxSummary, BuildBase, CheckReport, CheckRequest, CreateBox, CreateSnapshot,
+    DeleteBase, DeleteBaseReport, DeleteBoxReport, DetachReport, DiffFile, DiffFileRequest, DiffStatus,
     DiffStatusRequest, DiskUsage, DoctorReport, Error, ErrorCode, ExecOutcome, ExecRequest, ExecStreams,
-    ForkReport, ForkRequest, ForkedBox, GcReport, ImageInfo, ImageTag, ImportBase, ImportKernel, InitRequest,
-    InstallBase, KernelInfo, ListBoxes, LogsRequest, NewFiles, PackImage, PackReport, PathKind, PoolInfo,
-    ProcessInfo, ProjectName, PruneReport, PruneSnapshots, Reporter, RestoreReport, RestoreSnapshot, Result,
-    SaveBase, Service, Sha256Digest, Siblings, SnapshotInfo, SnapshotName, StopBox, UnpackImage,
-    UnpackReport, UpdateBox, UpdateReport, VolumeInfo, VolumeRef, WrittenBase,
+    ForkReport, ForkRequest, ForkedBox, GcReport, HubCheck, HubPackage, ImageInfo, ImageTag, ImportBase,
+    ImportKernel, InitHub, InitRequest, InstallBase, KernelInfo, KeyInfo, KeyName, KeyRef, ListBoxes,
+    ListHub, LogsRequest, NewFiles, PackImage, PackReport, PathKind, PoolInfo, ProcessInfo, ProjectName,
+    PruneReport, PruneSnapshots, PublishedPack, PullImage, PullReport, PushImage, PushReport, RemoveFromHub,
+    Reporter, RestoreReport, RestoreSnapshot, Result, SaveBase, Service, Sha256Digest, Siblings,
+    SnapshotInfo, SnapshotName, StopBox, TrustPolicy, TrustRule, UnpackImage, UnpackReport, UpdateBox,
+    UpdateReport, VolumeInfo, VolumeRef, WrittenBase,
 };
 
 impl Service for LocalEngine {
@@ -221,6 +223,48 @@ impl Service for LocalEngine {
         reporter: &dyn Reporter,
     ) -> Result<UnpackReport> {
         unpack::run(self, request, pack, siblings, reporter)
+    }
+    fn pull_image(&self, request: &PullImage, reporter: &dyn Reporter) -> Result<PullReport> {
+        pull::run(self, request, reporter)
+    }
+    fn push_image(&self, request: &PushImage, reporter: &dyn Reporter) -> Result<PushReport> {
+        push::run(self, request, reporter)
+    }
+    fn init_hub(&self, request: &InitHub) -> Result<()> {
+        hub::init(self, request)
+    }
+    fn add_to_hub(&self, request: &AddToHub, reporter: &dyn Reporter) -> Result<PublishedPack> {
+        hub::add(self, request, reporter)
+    }
+    fn remove_from_hub(&self, request: &RemoveFromHub) -> Result<()> {
+        hub::remove(self, request)
+    }
+    fn list_hub(&self, request: &ListHub, reporter: &dyn Reporter) -> Result<Vec<HubPackage>> {
+        hub::list(self, request, reporter)
+    }
+    fn verify_hub(&self, hub: Option<&str>) -> Result<HubCheck> {
+        hub::verify(self, hub)
+    }
+    fn default_hub(&self, new: Option<&str>) -> Result<Option<String>> {
+        hub::default(self, new)
+    }
+    fn generate_key(&self, name: &KeyName, password: Option<&str>) -> Result<KeyInfo> {
+        key::generate(self, name, password)
+    }
+    fn list_keys(&self) -> Result<Vec<KeyInfo>> {
+        key::list(self)
+    }
+    fn trust_key(&self, name: &KeyName, public: &str) -> Result<KeyInfo> {
+        key::trust(self, name, public)
+    }
+    fn revoke_key(&self, key: &KeyRef) -> Result<KeyInfo> {
+        key::revoke(self, key)
+    }
+    fn trust_rules(&self) -> Result<Vec<TrustRule>> {
+        key::rules(self)
+    }
+    fn set_trust_rule(&self, hub: Option<&str>, policy: Option<TrustPolicy>) -> Result<()> {
+        key::set_rule(self, hub, policy)
     }
     fn fork(
         &self,

@@ -1,7 +1,8 @@
 //! `unpack`: everything in a pack is verified, and only then are there images.
 
-use crate::{LocalEngine, io_error, trust::Trust};
+use crate::{LocalEngine, io_error, trust, trust::Trust};
 use std::{fs::File, io::Read, os::fd::AsFd, path::Path};
+use tine_hub::PackTraits;
 use tine_model::{
     Error, ErrorCode, ImageInfo, ImageTag, PackLayout, PackOrigin, Reporter, Result, RootfsOrigin,
     Sha256Digest, Siblings, UnpackImage, UnpackReport, UnpackedImage,
@@ -19,7 +20,7 @@ pub fn run(
     let pool = engine.pool()?;
     let trust = Trust::of_file(&pool)?;
     let intake = Intake::new(&pool, request, &trust, reporter);
-    take(engine, intake, pack, siblings)
+    take(engine, intake, pack, siblings).map(|(report, _)| report)
 }
 
 /// Reads a pack and makes images of it.
@@ -28,7 +29,7 @@ pub(super) fn take(
     mut intake: Intake<'_>,
     pack: &mut (dyn Read + Send),
     siblings: &Siblings<'_>,
-) -> Result<UnpackReport> {
+) -> Result<(UnpackReport, PackTraits)> {
     let reporter = intake.reporter;
     reporter.step("unpacking", None);
     let limits = Limits { max_bytes: intake.pool.space()?.available, ..Limits::default() };
@@ -37,7 +38,8 @@ pub(super) fn take(
     let Intake { pool, request, tags, places, signed_by, .. } = intake;
     let publication = Publication { engine, pool, request, unpacked: &unpacked, done: Vec::new() };
     let images = publication.run(&tags, places)?;
-    Ok(UnpackReport { layout: layout(unpacked.manifest.layout), images, signed_by })
+    let traits = trust::traits(&unpacked.manifest, signed_by.is_some());
+    Ok((UnpackReport { layout: layout(unpacked.manifest.layout), images, signed_by }, traits))
 }
 
 /// Where the files of a pack go, before anybody sees them.

@@ -1,0 +1,161 @@
+//! `hub …`: keeping a hub in a folder, and looking at any.
+
+use crate::{LocalEngine, hub, io_error, trust};
+use std::{
+    fs::File,
+    path::{Path, PathBuf},
+    time::Duration,
+};
+use tine_hub::{HubConfig, HubFolder, KeyStore, Listing, NewPack, PackFacts, Publisher};
+use tine_model::{
+    AddToHub, ByteSize, Error, ErrorCode, HubCheck, HubFault, HubPackage, InitHub, ListHub, PublishedPack,
+    RemoveFromHub, Reporter, Result, Timestamp,
+};
+use tine_pack::{Begin, Limits, Manifest, Receiver, Role, sidecar};
+
+pub fn init(engine: &LocalEngine, request: &InitHub) -> Result<()> {
+    let pool = engine.pool()?;
+    let config = HubConfig {
+        base_url: request.base_url.clone(),
+        signing_key: request.sign.clone(),
+        ..HubConfig::default()
+    };
+    let keys = trust::keys(&pool);
+    let publisher = publisher(&keys, request.password.as_deref(), engine.config.wait);
+    HubFolder::init(Path::new(&request.folder), config, &publisher)?;
+    Ok(())
+}
+
+pub fn add(engine: &LocalEngine, request: &AddToHub, reporter: &dyn Reporter) -> Result<PublishedPack> {
+    let pool = engine.pool()?;
+    let file = Path::new(&request.file);
+    let manifest = manifest_of(file, reporter)?;
+    let hub = HubFolder::open(&hub::folder(engine, &pool, request.hub.as_deref())?)?;
+    let sidecars = beside(file, &manifest)?;
+    let pack = NewPack {
+        file,
+        sidecars: &sidecars,
+        package: &request.package.package,
+        version: request.package.version.as_ref(),
+        facts: facts(request, &manifest),
+    };
+    reporter.step(&format!("publishing {}", request.package), None);
+    let keys = trust::keys(&pool);
+    let published = hub.add(&pack, &publisher(&keys, request.password.as_deref(), engine.config.wait))?;
+    Ok(PublishedPack {
+        package: request.package.package.clone(),
+        version: published.version,
+        unchanged: published.added == tine_hub::Added::Unchanged,
+        url: published.entry.url,
+        sha256: published.entry.sha256,
+        size_bytes: published.entry.size_bytes.map(ByteSize),
+    })
+}
+
+fn facts(request: &AddToHub, manifest: &Manifest) -> PackFacts {
+    let memory = manifest.links.last().and_then(|link| link.file(Role::Memory));
+    PackFacts {
+        description: request.description.clone().or_else(|| manifest.description.clone()),
+        memory_mib: memory.map(|memory| memory.size >> 20),
+        base_image: manifest.base_image.clone(),
+        recipe_path: request.recipe_path.clone(),
+        release_tag: None,
+    }
+}
+
+/// What must lie beside a pack.
+fn beside(file: &Path, manifest: &Manifest) -> Result<Vec<PathBuf>> {
+    let Some(rootfs) = &manifest.rootfs else { return Ok(Vec::new()) };
+    let path = file.with_file_name(sidecar::name(&rootfs.sha256));
+    if path.is_file() {
+        return Ok(vec![path]);
+    }
+    let message = format!("the disk of the pack, {}, does not lie beside it", path.display());
+    Err(Error::new(ErrorCode::NotFound, message))
+}
+
+/// The manifest of a pack, which is all that is read of it.
+fn manifest_of(file: &Path, reporter: &dyn Reporter) -> Result<Manifest> {
+    let mut input = File::open(file).map_err(|e| io_error("open", file, &e))?;
+    let mut peek = Peek(None);
+    let read = tine_pack::read(&mut input, &Limits::default(), &mut peek, reporter);
+    match (peek.0, read) {
+        (Some(manifest), _) => Ok(manifest),
+        (None, Err(error)) => Err(error.into()),
+        (None, Ok(unpacked)) => Ok(unpacked.manifest),
+    }
+}
+
+/// Takes the manifest, and wants no more.
+struct Peek(Option<Manifest>);
+
+impl Receiver for Peek {
+    fn begin(&mut self, manifest: &Manifest, _: &[u8], _: Option<&str>) -> Result<Begin> {
+        self.0 = Some(manifest.clone());
+        Err(Error::new(ErrorCode::Cancelled, "enough was read"))
+    }
+    fn file(&mut self, _: usize, _: Role, _: u64) -> Result<File> {
+        Err(Error::new(ErrorCode::Internal, "no file is wanted"))
+    }
+}
+
+pub fn remove(engine: &LocalEngine, request: &RemoveFromHub) -> Result<()> {
+    let pool = engine.pool()?;
+    let hub = HubFolder::open(&hub::folder(engine, &pool, request.hub.as_deref())?)?;
+    let keys = trust::keys(&pool);
+    let publisher = publisher(&keys, request.password.as_deref(), engine.config.wait);
+    Ok(hub.remove(&request.package.package, request.package.version.as_ref(), &publisher)?)
+}
+
+pub fn list(engine: &LocalEngine, request: &ListHub, reporter: &dyn Reporter) -> Result<Vec<HubPackage>> {
+    let pool = engine.pool()?;
+    let url = hub::url(engine, &pool, request.hub.as_deref())?;
+    let registry = hub::registry(&pool, &engine.remote()?, &url, reporter)?;
+    Ok(match &request.search {
+        Some(text) => registry.search(text).into_iter().map(listed).collect(),
+        None => registry.list().map(listed).collect(),
+    })
+}
+
+fn listed(listing: Listing<'_>) -> HubPackage {
+    HubPackage {
+        package: listing.package.clone(),
+        description: listing.description.map(str::to_owned),
+        version: listing.version.cloned(),
+        versions: listing.versions,
+        size_bytes: listing.latest.size_bytes.map(ByteSize),
+        memory_mib: listing.latest.memory_mib,
+        created_at: listing.latest.created_at.clone(),
+    }
+}
+
+pub fn verify(engine: &LocalEngine, hub: Option<&str>) -> Result<HubCheck> {
+    let pool = engine.pool()?;
+    let hub = HubFolder::open(&hub::folder(engine, &pool, hub)?)?;
+    let report = hub.verify(Some(&trust::keys(&pool)), Timestamp::now())?;
+    let problem = |problem: tine_hub::HubProblem| HubFault { what: problem.what, why: problem.why };
+    Ok(HubCheck {
+        packages: report.packages,
+        versions: report.versions,
+        files: report.files,
+        bytes: ByteSize(report.bytes),
+        elsewhere: report.elsewhere,
+        problems: report.problems.into_iter().map(problem).collect(),
+        unreferenced: report.unreferenced.into_iter().map(|file| file.name).collect(),
+    })
+}
+
+pub fn default(engine: &LocalEngine, new: Option<&str>) -> Result<Option<String>> {
+    let pool = engine.pool()?;
+    if let Some(new) = new {
+        hub::set_default(&pool, new)?;
+    }
+    match engine.config.hub.clone() {
+        Some(configured) if new.is_none() => Ok(Some(configured)),
+        _ => hub::default_of(&pool),
+    }
+}
+
+fn publisher<'a>(keys: &'a KeyStore, password: Option<&'a str>, wait: Duration) -> Publisher<'a> {
+    Publisher { keys: Some(keys), password, now: Timestamp::now(), wait }
+}

@@ -1,0 +1,237 @@
+//! `pull`: a pack is fetched, verified and unpacked at the same time.
+
+use super::unpack::{Intake, take};
+use crate::{LocalEngine, hub, io_error, trust, trust::Trust};
+use sha2::{Digest as _, Sha256};
+use std::{
+    fs,
+    io::Read,
+    path::Path,
+    sync::atomic::{AtomicBool, Ordering},
+    thread,
+};
+use tine_hub::{HubUrl, PackTraits};
+use tine_model::{
+    ByteSize, Error, ErrorCode, PackageRef, PullImage, PullReport, Reporter, Result, Sha256Digest,
+    UnpackImage, UnpackReport,
+};
+use tine_remote::{Download, DownloadRequest, Expected, Finished, Location, Remote};
+use tine_store::Pool;
+
+/// A longer pack is refused.
+const PACK_MAX: u64 = 1 << 40;
+
+pub fn run(engine: &LocalEngine, request: &PullImage, reporter: &dyn Reporter) -> Result<PullReport> {
+    let pool = engine.pool()?;
+    let remote = engine.remote()?;
+    let wanted = if request.target.contains("://") {
+        Wanted::of_url(&pool, &request.target)?
+    } else {
+        Wanted::of_package(engine, &pool, &remote, request, reporter)?
+    };
+    let pull = Pull { engine, pool: &pool, remote: &remote, wanted, reporter };
+    pull.run(&UnpackImage { tag: request.tag.clone(), force: request.force })
+}
+
+/// What is fetched, and what is known of it before.
+struct Wanted {
+    location: Location,
+    trust: Trust,
+    size: Option<u64>,
+    sha256: Option<Sha256Digest>,
+    /// The hub and the version there.
+    package: Option<(HubUrl, PackageRef)>,
+}
+
+impl Wanted {
+    fn of_url(pool: &Pool, url: &str) -> Result<Self> {
+        let location = Location::parse(url)?;
+        Ok(Self { location, trust: Trust::of_url(pool, url)?, size: None, sha256: None, package: None })
+    }
+
+    fn of_package(
+        engine: &LocalEngine,
+        pool: &Pool,
+        remote: &Remote,
+        request: &PullImage,
+        reporter: &dyn Reporter,
+    ) -> Result<Self> {
+        let asked: PackageRef = request.target.parse()?;
+        let hub = hub::url(engine, pool, request.hub.as_deref())?;
+        let policy = trust::policies(pool).policy_for(hub.registry())?;
+        let registry = hub::registry(pool, remote, &hub, reporter)?;
+        let found = registry.resolve(&asked.package, asked.version.as_ref())?;
+        let package = PackageRef {
+            package: found.package.clone(),
+            version: found.version.cloned().or_else(|| asked.version.clone()),
+        };
+        if let Some(sha256) = found.entry.sha256 {
+            trust::seen(pool).check_version(policy, &hub, &package, sha256)?;
+        }
+        Ok(Self {
+            location: Location::parse(&hub.resolve(&found.entry.url)?)?,
+            trust: Trust::of_package(pool, &hub, &package)?,
+            size: found.entry.size_bytes,
+            sha256: found.entry.sha256,
+            package: Some((hub, package)),
+        })
+    }
+}
+
+struct Pull<'p> {
+    engine: &'p LocalEngine,
+    pool: &'p Pool,
+    remote: &'p Remote,
+    wanted: Wanted,
+    reporter: &'p dyn Reporter,
+}
+
+impl Pull<'_> {
+    fn run(&self, request: &UnpackImage) -> Result<PullReport> {
+        let dir = self.pool.downloads_dir();
+        fs::create_dir_all(&dir).map_err(|e| io_error("create", &dir, &e))?;
+        let name = file_name(&self.wanted.location);
+        let result = self.fetch(&dir, &name, request);
+        if result.as_ref().is_err_and(|error| !goes_on(error.code)) {
+            forget(&dir, &name);
+        }
+        result
+    }
+
+    /// Unpacks while the pack is still coming.
+    fn fetch(&self, dir: &Path, name: &str, request: &UnpackImage) -> Result<PullReport> {
+        let expected = Expected { size: self.wanted.size, sha256: self.wanted.sha256 };
+        let download = self.start(&self.wanted.location, dir, name, expected)?;
+        let mut reader = download.reader();
+        let until = Until { reporter: self.reporter, over: AtomicBool::new(false) };
+        let quiet = Quiet(&until);
+        let (finished, unpacked) = thread::scope(|scope| {
+            let fetching = scope.spawn(|| download.finish(&until));
+            let intake = Intake::new(self.pool, request, &self.wanted.trust, &quiet);
+            let siblings = |name: &str| self.sibling(dir, name);
+            let unpacked = take(self.engine, intake, &mut reader, &siblings);
+            if unpacked.is_err() {
+                until.over.store(true, Ordering::Relaxed);
+            }
+            (fetching.join(), unpacked)
+        });
+        let finished = finished.map_err(|_| died())?.map_err(Error::from);
+        let (finished, (taken, traits)) = match (finished, unpacked) {
+            (Ok(finished), Ok(taken)) => (finished, taken),
+            // a server's fault shows on both sides, and better here
+            (Err(error), Err(_)) if error.code != ErrorCode::Cancelled => return Err(error),
+            (_, Err(error)) | (Err(error), Ok(_)) => return Err(error),
+        };
+        self.remember(&finished, traits)?;
+        let report = self.report(taken, &finished);
+        finished.discard();
+        Ok(report)
+    }
+
+    fn start(&self, location: &Location, dir: &Path, name: &str, expected: Expected) -> Result<Download> {
+        let request = DownloadRequest { location, dir, name, expected, max_bytes: PACK_MAX };
+        Ok(Download::start(self.remote, request, self.reporter)?)
+    }
+
+    /// What lies beside the pack; none when there is no such file.
+    fn sibling(&self, dir: &Path, name: &str) -> Result<Option<Box<dyn Read + Send>>> {
+        let location = self.wanted.location.sibling(name)?;
+        let download = self.start(&location, dir, name, Expected::default())?;
+        match download.finish(self.reporter) {
+            Ok(finished) => {
+                let file = finished.file.try_clone().map_err(|e| io_error("open", &finished.path, &e))?;
+                // it is open, and wanted by nobody else
+                finished.discard();
+                Ok(Some(Box::new(file)))
+            }
+            Err(error) => match Error::from(error) {
+                error if error.code == ErrorCode::NotFound => Ok(None),
+                error => Err(error),
+            },
+        }
+    }
+
+    /// Keeps what the package was, so that it cannot become less without a word.
+    fn remember(&self, finished: &Finished, traits: PackTraits) -> Result<()> {
+        let Some((hub, package)) = &self.wanted.package else { return Ok(()) };
+        let sha256 = match self.wanted.sha256 {
+            Some(sha256) => sha256,
+            None => tine_digest::of_all(&finished.file).map_err(|e| io_error("read", &finished.path, &e))?,
+        };
+        Ok(trust::seen(self.pool).record_pack(hub, package, sha256, traits)?)
+    }
+
+    fn report(&self, unpacked: UnpackReport, finished: &Finished) -> PullReport {
+        PullReport {
+            unpacked,
+            source: self.wanted.location.to_string(),
+            package: self.wanted.package.as_ref().map(|(_, package)| package.clone()),
+            fetched_bytes: ByteSize(finished.stats.fetched),
+            reused_bytes: ByteSize(finished.stats.reused),
+        }
+    }
+}
+
+fn died() -> Error {
+    Error::new(ErrorCode::Internal, "the thread that fetches died")
+}
+
+/// The name of a location's download, the same for every pull of it.
+fn file_name(location: &Location) -> String {
+    let place: [u8; 32] = Sha256::digest(location.to_string()).into();
+    format!("{:.32}.pack", Sha256Digest(place).to_string())
+}
+
+/// Whether the next pull goes on with what is here: not with what was refused.
+fn goes_on(code: ErrorCode) -> bool {
+    matches!(code, ErrorCode::Unreachable | ErrorCode::Cancelled | ErrorCode::PoolFull | ErrorCode::Internal)
+}
+
+/// Removes what a download has left.
+fn forget(dir: &Path, name: &str) {
+    for ending in ["", ".partial", ".partial.json"] {
+        // what stays is garbage to `gc`
+        let _ = fs::remove_file(dir.join(format!("{name}{ending}")));
+    }
+}
+
+/// A reporter whose work is also over when nobody wants its result any more.
+struct Until<'r> {
+    reporter: &'r dyn Reporter,
+    over: AtomicBool,
+}
+
+impl Reporter for Until<'_> {
+    fn step(&self, what: &str, total: Option<u64>) {
+        self.reporter.step(what, total);
+    }
+    fn advance(&self, done: u64) {
+        self.reporter.advance(done);
+    }
+    fn output(&self, line: &str) {
+        self.reporter.output(line);
+    }
+    fn note(&self, text: &str) {
+        self.reporter.note(text);
+    }
+    fn is_cancelled(&self) -> bool {
+        self.over.load(Ordering::Relaxed) || self.reporter.is_cancelled()
+    }
+}
+
+/// The same without progress: that of the download is shown.
+struct Quiet<'r>(&'r Until<'r>);
+
+impl Reporter for Quiet<'_> {
+    fn step(&self, _: &str, _: Option<u64>) {}
+    fn advance(&self, _: u64) {}
+    fn output(&self, line: &str) {
+        self.0.output(line);
+    }
+    fn note(&self, text: &str) {
+        self.0.note(text);
+    }
+    fn is_cancelled(&self) -> bool {
+        self.0.is_cancelled()
+    }
+}
