@@ -63,7 +63,7 @@ pub fn folder(engine: &LocalEngine, pool: &Pool, hub: Option<&str>) -> Result<Pa
 pub fn registry(pool: &Pool, remote: &Remote, hub: &HubUrl, reporter: &dyn Reporter) -> Result<Registry> {
     reporter.step(&format!("reading {hub}"), None);
     let at = Location::parse(hub.registry())?;
-    let bytes = remote.fetch_small(&at, Registry::MAX_BYTES as u64)?.ok_or_else(|| {
+    let bytes = remote.fetch_small(&at, Registry::MAX_BYTES)?.ok_or_else(|| {
         Error::new(ErrorCode::NotFound, format!("there is no registry at {hub}")).hint("--hub URL")
     })?;
     let signature = remote.fetch_small(&Location::parse(&hub.signature())?, SIGNATURE_MAX)?;

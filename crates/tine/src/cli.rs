@@ -3,8 +3,9 @@
 //! What each command takes stands beside what it does, in `commands`.
 
 use crate::commands::{
-    base, check, completion, cp, create, delete, detach, df, diff, doctor, exec, fork, gc, image, info, init,
-    kernel, lifecycle, list, logs, pack, ps, rename, shell, snapshot, unpack, update, version, volume,
+    base, check, completion, cp, create, delete, detach, df, diff, doctor, exec, fork, gc, hub, image, info,
+    init, kernel, key, lifecycle, list, logs, pack, ps, pull, push, rename, shell, snapshot, unpack, update,
+    version, volume,
 };
 use clap::{Arg, ArgMatches, Args, CommandFactory as _, Parser, Subcommand};
 use std::path::PathBuf;
@@ -118,13 +119,29 @@ pub enum Command {
     )]
     Image(image::Command),
     /// List images
-    Images(image::ListArgs),
+    Images(image::ImagesArgs),
     /// Make running boxes that go on from an image, or from a running vm box
     Fork(Box<fork::Args>),
     /// Write an image as one file that other hosts can read
     Pack(pack::Args),
     /// Verify a pack and store its images
     Unpack(unpack::Args),
+    /// Fetch a pack, verify it and store its images
+    Pull(pull::Args),
+    /// Pack an image and send it somewhere
+    Push(push::Args),
+    /// Keep and look at indexes of packs
+    #[command(
+        subcommand,
+        after_help = "Example:\n  tine hub init /srv/hub\n  tine hub add python-numpy.tine.tar.zst tine/python-numpy --hub /srv/hub"
+    )]
+    Hub(hub::Command),
+    /// Keys that sign packs and hubs, and what is asked of signatures
+    #[command(
+        subcommand,
+        after_help = "Example:\n  tine key generate release\n  tine key trust friend friend.pub"
+    )]
+    Key(key::Command),
     /// Kernels that vm boxes boot
     #[command(subcommand, after_help = "Example:\n  tine kernel install\n  tine kernel list")]
     Kernel(kernel::Command),

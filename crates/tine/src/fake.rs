@@ -1,8 +1,10 @@
 //! A service for tests: writes down what it is asked and answers with a small fixed world.
 
+mod hubs;
 mod machines;
 mod world;
 
+use hubs::{hub_check, hub_package, key, published, pulled, pushed};
 use machines::{forked, image, kernel, machine, packed, unpacked};
 use std::{
     io::{Read, Write},
@@ -338,6 +340,63 @@ impl Service for Fake {
     ) -> Result<UnpackReport> {
         self.note(request);
         unpacked(request, pack)
+    }
+    fn pull_image(&self, request: &PullImage, _: &dyn Reporter) -> Result<PullReport> {
+        self.note(request);
+        pulled(request)
+    }
+    fn push_image(&self, request: &PushImage, _: &dyn Reporter) -> Result<PushReport> {
+        self.note(request);
+        pushed(request)
+    }
+    fn init_hub(&self, request: &InitHub) -> Result<()> {
+        self.note(request);
+        Ok(())
+    }
+    fn add_to_hub(&self, request: &AddToHub, _: &dyn Reporter) -> Result<PublishedPack> {
+        self.note(request);
+        Ok(published(request))
+    }
+    fn remove_from_hub(&self, request: &RemoveFromHub) -> Result<()> {
+        self.note(request);
+        Ok(())
+    }
+    fn list_hub(&self, request: &ListHub, _: &dyn Reporter) -> Result<Vec<HubPackage>> {
+        self.note(request);
+        Ok(self.some(vec![hub_package()]))
+    }
+    fn verify_hub(&self, hub: Option<&str>) -> Result<HubCheck> {
+        self.note(hub);
+        Ok(hub_check(hub.is_some_and(|hub| hub.contains("bad"))))
+    }
+    fn default_hub(&self, new: Option<&str>) -> Result<Option<String>> {
+        self.note(new);
+        Ok(new.map(str::to_owned).filter(|_| !self.empty))
+    }
+    fn generate_key(&self, name: &KeyName, password: Option<&str>) -> Result<KeyInfo> {
+        self.note((name, password));
+        Ok(key(name, true))
+    }
+    fn list_keys(&self) -> Result<Vec<KeyInfo>> {
+        Ok(self.some(vec![key(&name("friend"), false), key(&name("release"), true)]))
+    }
+    fn trust_key(&self, name: &KeyName, public: &str) -> Result<KeyInfo> {
+        self.note((name, public));
+        Ok(key(name, false))
+    }
+    fn revoke_key(&self, of: &KeyRef) -> Result<KeyInfo> {
+        self.note(of.to_string());
+        Ok(KeyInfo { revoked_at: Some(time()), ..key(&name("friend"), false) })
+    }
+    fn trust_rules(&self) -> Result<Vec<TrustRule>> {
+        Ok(vec![
+            TrustRule { hub: None, policy: TrustPolicy::Warn },
+            TrustRule { hub: Some("https://hub.example.org/".into()), policy: TrustPolicy::Require },
+        ])
+    }
+    fn set_trust_rule(&self, hub: Option<&str>, policy: Option<TrustPolicy>) -> Result<()> {
+        self.note((hub, policy));
+        Ok(())
     }
     fn fork(
         &self,

@@ -15,15 +15,19 @@ pub mod doctor;
 pub mod exec;
 pub mod fork;
 pub mod gc;
+pub mod hub;
 pub mod image;
 pub mod info;
 pub mod init;
 pub mod kernel;
+pub mod key;
 pub mod lifecycle;
 pub mod list;
 pub mod logs;
 pub mod pack;
 pub mod ps;
+pub mod pull;
+pub mod push;
 pub mod rename;
 pub mod shell;
 pub mod snapshot;
@@ -77,10 +81,17 @@ pub fn run(service: &dyn Service, project: &ProjectName, command: &Command, out:
         Command::Diff(command) => diff::run(service, project, command, out),
         Command::Base(command) => base::run(service, project, command, out),
         Command::Image(command) => image::run(service, project, command, out),
-        Command::Images(_) => image::list(service, out),
+        Command::Images(args) => match &args.hub {
+            Some(hub) => hub::list(service, hub.as_deref(), None, out),
+            None => image::list(service, out),
+        },
         Command::Fork(args) => fork::run(service, project, args, out),
         Command::Pack(args) => pack::run(service, args, out),
         Command::Unpack(args) => unpack::run(service, args, out),
+        Command::Pull(args) => pull::run(service, args, out),
+        Command::Push(args) => push::run(service, args, out),
+        Command::Hub(command) => hub::run(service, command, out),
+        Command::Key(command) => key::run(service, command, out),
         Command::Kernel(command) => kernel::run(service, command, out),
         Command::Volume(command) => volume::run(service, project, command, out),
         Command::Completion(args) => completion::run(args, out),

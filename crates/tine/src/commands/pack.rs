@@ -2,7 +2,7 @@
 
 use crate::{failure::Outcome, outfile::OutFiles, output::Output, progress::Length};
 use std::path::PathBuf;
-use tine_model::{ImageTag, PackImage, PackLayout, PackReport, Reporter, Service};
+use tine_model::{ImageTag, KeyName, PackImage, PackLayout, PackReport, Reporter, Service};
 
 /// What `pack` takes.
 #[derive(Debug, clap::Args)]
@@ -27,7 +27,7 @@ pub struct Args {
     pub format: Option<PackLayout>,
     /// Sign it with a key; TINE_KEY_PASSWORD is its password
     #[arg(long, value_name = "KEY")]
-    pub sign: Option<String>,
+    pub sign: Option<KeyName>,
 }
 
 /// Writes a pack; its files appear only when they are whole.
@@ -39,7 +39,7 @@ pub fn run(service: &dyn Service, args: &Args, out: &mut Output) -> Outcome {
         base_image: args.base_image.clone(),
         layout: args.format,
         sign: args.sign.clone(),
-        password: std::env::var("TINE_KEY_PASSWORD").ok(),
+        password: password(),
     };
     let files = OutFiles::new(args.out.clone());
     let report = progress.cause(service.pack_image(&request, &files, &progress))?;
@@ -53,6 +53,11 @@ pub fn run(service: &dyn Service, args: &Args, out: &mut Output) -> Outcome {
     out.say(&figures(&report));
     out.advise(&format!("tine unpack {path}"));
     Ok(0)
+}
+
+/// The password of a signing key, where there is one.
+pub fn password() -> Option<String> {
+    std::env::var("TINE_KEY_PASSWORD").ok().filter(|password| !password.is_empty())
 }
 
 /// Sizes and ratio in words.

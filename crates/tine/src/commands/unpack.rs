@@ -7,12 +7,13 @@ use crate::{
     progress::Length,
     terminal::Patient,
 };
+use serde::Serialize;
 use std::{
     fs::File,
     io::{self, Read},
     path::{Path, PathBuf},
 };
-use tine_model::{ImageTag, Reporter, Result, Service, UnpackImage, UnpackReport};
+use tine_model::{ImageTag, Result, Service, UnpackImage, UnpackReport};
 
 /// What `unpack` takes.
 #[derive(Debug, clap::Args)]
@@ -39,24 +40,24 @@ pub fn run(service: &dyn Service, args: &Args, out: &mut Output) -> Outcome {
     let request = UnpackImage { tag: args.tag.clone(), force: args.force };
     let report = progress.cause(service.unpack_image(&request, &mut *pack, &siblings, &progress))?;
     drop(progress);
-    present(&report, out)?;
+    present(&report, &report, out)?;
+    if let Some(unpacked) = report.images.last() {
+        out.advise(&format!("tine fork {} -n 1", unpacked.image.tag));
+    }
     Ok(0)
 }
 
-/// The tags, and what can be done next.
-pub fn present(report: &UnpackReport, out: &mut Output) -> Outcome<()> {
+/// The tags, or the document; and what became of each image.
+pub fn present<T: Serialize>(document: &T, report: &UnpackReport, out: &mut Output) -> Outcome<()> {
     let tags: Vec<&ImageTag> = report.images.iter().map(|unpacked| &unpacked.image.tag).collect();
-    out.names(report, &tags)?;
+    out.names(document, &tags)?;
     for unpacked in &report.images {
         let image = &unpacked.image;
         let done = if unpacked.reused { "was here already" } else { "verified and stored" };
-        out.say(&format!("image {} {done}, {} of layout {}", image.tag, image.size_bytes, report.layout));
+        out.say(&format!("image {} {done}: {}, layout {}", image.tag, image.size_bytes, report.layout));
     }
     if let Some(key) = &report.signed_by {
         out.say(&format!("signed by {key}"));
-    }
-    if let Some(tag) = tags.last() {
-        out.advise(&format!("tine fork {tag} -n 1"));
     }
     Ok(())
 }

@@ -4,7 +4,7 @@ mod bake;
 mod delete;
 mod show;
 
-pub use show::{ListArgs, list};
+pub use show::{ImagesArgs, list};
 
 use crate::{failure::Outcome, output::Output};
 use tine_model::{ImageTag, ProjectName, Service};

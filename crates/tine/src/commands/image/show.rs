@@ -3,9 +3,20 @@
 use crate::{failure::Outcome, figures, output::Output, progress::Length, table::or_dash};
 use tine_model::{Contract, ImageInfo, ImageTag, Service, Timestamp};
 
+/// What `images` takes.
+#[derive(Debug, clap::Args)]
+#[command(
+    after_help = "Examples:\n  tine images\n  tine images --hub\n  tine images --hub https://hub.example.org"
+)]
+pub struct ImagesArgs {
+    /// List the packages of a hub: a URL or a folder [default: TINE_HUB_URL, or that of `tine hub default`]
+    #[arg(long, value_name = "URL", num_args = 0..=1)]
+    pub hub: Option<Option<String>>,
+}
+
 /// What `image list` takes.
 #[derive(Debug, clap::Args)]
-#[command(after_help = "Examples:\n  tine image list\n  tine images")]
+#[command(after_help = "Example:\n  tine image list")]
 pub struct ListArgs {}
 
 /// What `image show` takes.
