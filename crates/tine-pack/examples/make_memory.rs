@@ -1,7 +1,7 @@
 //! `make_memory SIZE_MIB ZERO_PERCENT OUT`: a file as a machine's memory is, the same for the same arguments.
 //!
 //! Runs of zero pages (holes) and of data alternate, both of random length. Data is what memory holds, page by page:
-//! text, tables of pointers, small records, code-like bytes, noise; `zstd -3` makes about half of it.
+//! text, tables of pointers, numbers, code, and what is compressed already; `zstd -3` makes about half of it.
 
 use std::{env, error::Error, fs::File, io, os::unix::fs::FileExt};
 
@@ -60,14 +60,14 @@ fn fill(file: &File, pages: u64, percent: u64) -> io::Result<()> {
 /// One page of memory.
 fn page(random: &mut Random) -> Vec<u8> {
     let mut page = Vec::with_capacity(PAGE + 64);
-    let kind = random.below(10);
-    let heap = 0x7f00_0000_0000 + (random.below(64) << 20);
+    let kind = random.below(20);
+    let heap = 0x7f00_0000_0000 + (random.below(64) << 20) + (random.below(256) << 12);
     while page.len() < PAGE {
         match kind {
-            0..=2 => text(random, &mut page),
-            3..=5 => pointers(random, heap, &mut page),
-            6 => record(random, heap, &mut page),
-            7..=8 => code(random, &mut page),
+            0..=4 => text(random, &mut page),
+            5..=9 => objects(random, heap, &mut page),
+            10 => numbers(random, &mut page),
+            11..=13 => code(random, &mut page),
             _ => page.extend(random.next().to_le_bytes()),
         }
     }
@@ -75,45 +75,35 @@ fn page(random: &mut Random) -> Vec<u8> {
     page
 }
 
+/// One of some hundred phrases and a name.
 fn text(random: &mut Random, page: &mut Vec<u8>) {
-    let word = WORDS[random.below(16) as usize];
-    match random.below(3) {
-        0 => page.extend(format!("{word}_{:x} ", random.below(1 << 14)).bytes()),
-        _ => page.extend(format!("{word} ").bytes()),
+    let mut phrase = Random(1 + random.below(300));
+    for _ in 0..3 + phrase.next() % 5 {
+        page.extend(WORDS[(phrase.next() >> 20) as usize % 16].bytes());
+        page.push(b' ');
+    }
+    page.extend(format!("{}_{:x}\n", WORDS[random.below(16) as usize], random.below(1 << 12)).bytes());
+}
+
+/// An object of 48 bytes: references, type, a pointer to the next, one to anywhere, a small number, nothing.
+fn objects(random: &mut Random, heap: u64, page: &mut Vec<u8>) {
+    let next = heap + page.len() as u64 + 48;
+    let anywhere = heap + 16 * random.below(1 << 14);
+    let kind = 0x5500_0010_0000 + 0x1a0 * random.below(6);
+    for word in [1, kind, next, anywhere, random.below(64), 0] {
+        page.extend(word.to_le_bytes());
     }
 }
 
-/// Objects of 48 bytes: type, count, two pointers, a small number, padding.
-fn pointers(random: &mut Random, heap: u64, page: &mut Vec<u8>) {
-    page.extend((heap + 0x1000 * random.below(16)).to_le_bytes());
-    page.extend((1 + random.below(8)).to_le_bytes());
-    page.extend((heap + 16 * random.below(1 << 16)).to_le_bytes());
-    page.extend((heap + 16 * random.below(1 << 16)).to_le_bytes());
-    page.extend(random.below(4096).to_le_bytes());
-    page.extend([0; 8]);
+/// A measured value.
+fn numbers(random: &mut Random, page: &mut Vec<u8>) {
+    page.extend((20.0 + random.below(10_000) as f64 / 1000.0).to_le_bytes());
 }
 
-/// A floating point number beside a flag.
-fn record(random: &mut Random, heap: u64, page: &mut Vec<u8>) {
-    let number = (random.below(100_000) as f64) / 7.0 + (heap >> 20) as f64;
-    page.extend(number.to_le_bytes());
-    page.extend([1, 0, 0, 0, random.below(3) as u8, 0, 0, 0]);
-}
-
-/// Instructions: some opcodes often, operands hardly ever twice.
+/// One of some hundred short runs of instructions, and an operand.
 fn code(random: &mut Random, page: &mut Vec<u8>) {
-    const OPCODES: [&[u8]; 8] = [
-        &[0x48, 0x8b, 0x45],
-        &[0x48, 0x89, 0xe5],
-        &[0xe8],
-        &[0x0f, 0x84],
-        &[0x55],
-        &[0xc3, 0x66, 0x90],
-        &[0x48, 0x8d],
-        &[0x31, 0xc0],
-    ];
-    page.extend(OPCODES[random.below(8) as usize]);
-    let operand = random.next() as u32 >> (8 * random.below(4));
-    let length = 1 + random.below(4) as usize;
-    page.extend(&operand.to_le_bytes()[..length]);
+    let mut run = Random(1000 + random.below(400));
+    let length = 4 + (run.next() >> 20) as usize % 20;
+    page.extend((0..length).map(|_| (run.next() >> 24) as u8));
+    page.extend(&random.next().to_le_bytes()[..1 + length % 4]);
 }

@@ -20,24 +20,31 @@ fn main() -> Result<(), Box<dyn Error>> {
     let mut arguments = env::args().skip(1);
     let path = arguments.next().ok_or("usage: measure FILE [LEVEL…]")?;
     let levels = arguments.map(|level| level.parse()).collect::<Result<Vec<i32>, _>>()?;
-    let levels = if levels.is_empty() { vec![1, 2, 3] } else { levels };
     let file = File::open(&path)?;
-    let threads = thread::available_parallelism()?.get();
     let stretches = stored(&file)?;
     let bytes = stretches.iter().map(|s| s.length).sum::<u64>();
     println!("{path}: {} bytes in {} stretches", bytes, stretches.len());
     row("stretches", bytes, best(|| drop(stored(&file))));
     row("digest of data", bytes, best(|| drop(tine_digest::of_data(&file))));
-    for level in levels {
-        let stored = frames(&file, &stretches, level, threads)?;
-        println!(
-            "level {level}: {} bytes, {:.3} of content",
-            stored.len(),
-            stored.len() as f64 / bytes as f64
-        );
-        row("  written", bytes, best(|| drop(frames(&file, &stretches, level, threads))));
-        row("  read", bytes, best(|| drop(read(&stored, threads))));
+    let levels = levels.iter().map(|level| (format!("level {level}"), Compression::level(*level)));
+    for (name, compression) in [("packs".to_owned(), Compression::PACK)].into_iter().chain(levels) {
+        streams(&name, compression, &file, &stretches)?;
     }
+    Ok(())
+}
+
+fn streams(
+    name: &str,
+    compression: Compression,
+    file: &File,
+    stretches: &Stretches,
+) -> Result<(), Box<dyn Error>> {
+    let threads = thread::available_parallelism()?.get();
+    let bytes = stretches.iter().map(|s| s.length).sum::<u64>();
+    let stored = frames(file, stretches, compression, threads)?;
+    println!("{name}: {} bytes, {:.3} of content", stored.len(), stored.len() as f64 / bytes as f64);
+    row("  written", bytes, best(|| drop(frames(file, stretches, compression, threads))));
+    row("  read", bytes, best(|| drop(read(&stored, threads))));
     Ok(())
 }
 
@@ -56,8 +63,13 @@ fn row(what: &str, bytes: u64, time: Duration) {
 }
 
 /// The data of a file as frames.
-fn frames(file: &File, stretches: &Stretches, level: i32, threads: usize) -> Result<Vec<u8>, Box<dyn Error>> {
-    let mut writer = FrameWriter::new(Vec::new(), Compression::level(level), threads)?;
+fn frames(
+    file: &File,
+    stretches: &Stretches,
+    compression: Compression,
+    threads: usize,
+) -> Result<Vec<u8>, Box<dyn Error>> {
+    let mut writer = FrameWriter::new(Vec::new(), compression, threads)?;
     for stretch in stretches {
         let (mut at, end) = (stretch.offset, stretch.offset + stretch.length);
         while at < end {

@@ -36,7 +36,7 @@ pub fn stored(file: &File) -> io::Result<Stretches> {
         let content = read_full(file, &mut buffers[0], range)?;
         Ok(bits(content.chunks(PAGE).map(|page| !is_zero(page))))
     })?;
-    Ok(stretches(&marks, length))
+    Ok(stretches(&marks, length, STRETCHES_MAX))
 }
 
 /// The stretches of `file` that differ from `parent`, also where it has become zero; what a shorter parent lacks
@@ -58,7 +58,7 @@ pub fn changed(file: &File, parent: &File) -> io::Result<Stretches> {
         theirs.get_mut(had..).unwrap_or_default().fill(0);
         Ok(bits(ours.chunks(PAGE).zip(theirs.chunks(PAGE)).map(|(a, b)| b.get(..a.len()) != Some(a))))
     })?;
-    Ok(stretches(&marks, length))
+    Ok(stretches(&marks, length, STRETCHES_MAX))
 }
 
 /// One bit for each page, the first lowest.
@@ -81,9 +81,9 @@ fn read_full<'b>(file: &File, buffer: &'b mut [u8], range: Range) -> io::Result<
     Ok(buffer.get(..filled).unwrap_or_default())
 }
 
-/// The marked pages as stretches of a file of `length` bytes.
-fn stretches(marks: &Marks, length: u64) -> Stretches {
-    let gap = joined_gap(marks);
+/// The marked pages as at most `most` stretches of a file of `length` bytes.
+fn stretches(marks: &Marks, length: u64, most: usize) -> Stretches {
+    let gap = joined_gap(marks, most);
     let mut found: Vec<Range> = Vec::new();
     marks.each_run(|run| match found.last_mut() {
         Some(last) if run.start - last.end < gap => last.end = run.end,
@@ -97,9 +97,9 @@ fn stretches(marks: &Marks, length: u64) -> Stretches {
     found.into_iter().filter_map(stretch).collect()
 }
 
-/// Runs with fewer pages between them than this are to be joined: the least power of two that leaves at most
-/// [`STRETCHES_MAX`].
-fn joined_gap(marks: &Marks) -> u64 {
+/// Runs with fewer pages between them than this are to be joined: the least power of two that leaves at most `most`;
+/// 0 when there are no more.
+fn joined_gap(marks: &Marks, most: usize) -> u64 {
     let (mut runs, mut last_end) = (0_usize, None);
     let mut gaps = [0_usize; 65];
     marks.each_run(|run| {
@@ -110,9 +110,33 @@ fn joined_gap(marks: &Marks) -> u64 {
         }
     });
     let mut gap = 0;
-    while runs > STRETCHES_MAX && gap < 63 {
+    while runs > most && gap < 63 {
         gap += 1;
         runs -= gaps[gap];
     }
     if gap == 0 { 0 } else { 1 << gap }
+}
+
+#[cfg(test)]
+mod tests {
+    use super::*;
+
+    #[test]
+    fn nearest_neighbours_are_joined_where_there_are_too_many() {
+        let run = |start: u64, end: u64| Stretch { offset: start << 12, length: (end - start) << 12 };
+        // pages 0, 2, 4-5, 8, 63-64, 100, 400
+        let marks = Marks::new(vec![(0, 0b1_0011_0101), (0, 1 << 63), (1, 1 | 1 << 36), (6, 1 << 16)]);
+        let all = [run(0, 1), run(2, 3), run(4, 6), run(8, 9), run(63, 65), run(100, 101), run(400, 401)];
+        for most in [7, 8, STRETCHES_MAX] {
+            assert_eq!(stretches(&marks, 1 << 40, most), all);
+        }
+        for most in [5, 6] {
+            assert_eq!(stretches(&marks, 1 << 40, most), [run(0, 6), run(8, 9), run(63, 65), all[5], all[6]]);
+        }
+        assert_eq!(stretches(&marks, 1 << 40, 4), [run(0, 9), run(63, 65), all[5], all[6]]);
+        assert_eq!(stretches(&marks, 1 << 40, 3), [run(0, 101), all[6]]);
+        assert_eq!(stretches(&marks, 1 << 40, 1), [run(0, 401)]);
+        let cut = Stretch { offset: 400 << 12, length: 1 };
+        assert_eq!(stretches(&marks, (400 << 12) + 1, 7).last(), Some(&cut));
+    }
 }

@@ -18,10 +18,6 @@ use std::{
 };
 use tine_model::{Reporter, Sha256Digest};
 
-/// Content of one frame. Larger ones are hardly smaller in all, and only one core could read them.
-const FRAME: usize = 4 << 20;
-/// zstd's level: what two cores do at 60 MB/s, at 1.1 times the size of level 19.
-const LEVEL: i32 = 9;
 /// Bytes read at once.
 const PIECE: usize = 256 << 10;
 
@@ -49,9 +45,8 @@ pub fn name(sha256: &Sha256Digest) -> String {
 pub fn write_sidecar(disk: &File, out: &File, reporter: &dyn Reporter) -> Result<SidecarWritten> {
     let length = disk.metadata().map_err(PackError::io("read", "the disk"))?.len();
     reporter.step("compressing the disk", Some(length));
-    let compression = Compression { level: LEVEL, frame_max: FRAME };
     let mut frames =
-        FrameWriter::new(out, compression, cores()).map_err(PackError::io("compress", "the disk"))?;
+        FrameWriter::new(out, Compression::SMALL, cores()).map_err(PackError::io("compress", "the disk"))?;
     let (mut hasher, mut at) = (Sha256::new(), 0);
     loop {
         if reporter.is_cancelled() {

@@ -92,6 +92,12 @@ impl<'r> Work<'r> {
 }
 
 impl Marks {
+    /// Those given in ascending order.
+    #[cfg(test)]
+    pub fn new(marks: Vec<(u64, u64)>) -> Self {
+        Self(marks)
+    }
+
     /// Calls `each` with every run of marked pages, by their numbers, in order; runs don't touch.
     pub fn each_run(&self, mut each: impl FnMut(Range)) {
         let mut open: Option<Range> = None;

@@ -2,7 +2,7 @@
 
 use crate::support::{Random, noise};
 use std::{fs::File, os::unix::fs::FileExt};
-use tine_pack::pages::{STRETCHES_MAX, Stretch, Stretches, changed, stored};
+use tine_pack::pages::{Stretch, Stretches, changed, stored};
 
 const PAGE: usize = 4096;
 
@@ -94,26 +94,4 @@ fn pages_written_to_a_reflink_clone_are_found_before_they_are_on_disk() {
     assert_eq!(changed(&file, &parent).unwrap(), expected);
     file.sync_all().unwrap();
     assert_eq!(changed(&file, &parent).unwrap(), expected);
-}
-
-#[test]
-fn more_stretches_than_a_map_may_have_are_joined_where_they_are_nearest() {
-    let runs = STRETCHES_MAX + 10;
-    let file = tempfile::tempfile().unwrap();
-    // every other page, and a hundred wide gaps; in large writes, as a file of that many holes takes long to make
-    let (mut at, mut piece) = (0_u64, Vec::new());
-    for run in 0..runs {
-        let gap = if run % 5000 == 0 { 9 } else { 1 };
-        piece.extend([1; PAGE]);
-        piece.resize(piece.len() + gap * PAGE, 0);
-        if piece.len() > 1 << 22 || run + 1 == runs {
-            file.write_all_at(&piece, at).unwrap();
-            at += piece.len() as u64;
-            piece.clear();
-        }
-    }
-    let found = stored(&file).unwrap();
-    assert!(found.len() <= STRETCHES_MAX && found.len() > 90, "{}", found.len());
-    assert!(found.windows(2).all(|w| w[1].offset - (w[0].offset + w[0].length) == 9 * PAGE as u64));
-    assert_eq!(found, stored(&file).unwrap());
 }
