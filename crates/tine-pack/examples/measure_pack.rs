@@ -1,5 +1,5 @@
 //! `measure_pack v1|v2|v3 PACK MEMORY…`: packs machines with these memories, root first, and unpacks them again beside
-//! the pack; prints seconds, bytes and the most memory used. What is unpacked is made durable within its time.
+//! the pack; prints seconds, those of the processors, bytes and the most memory used. What is unpacked is made durable within its time.
 
 use std::{
     env,
@@ -30,6 +30,12 @@ impl Receiver for Folder {
         self.1.push((path, kept));
         Ok(file)
     }
+}
+
+/// Seconds of all cores that this process has used.
+fn cpu() -> f64 {
+    let time = rustix::time::clock_gettime(rustix::time::ClockId::ProcessCPUTime);
+    time.tv_sec as f64 + time.tv_nsec as f64 / 1e9
 }
 
 fn peak() -> String {
@@ -71,19 +77,21 @@ fn main() -> Result<(), Box<dyn Error>> {
         links,
         rootfs: None,
     };
-    let begun = Instant::now();
+    let (begun, used) = (Instant::now(), cpu());
     let out = File::create(pack)?;
     let written = write(&source, None, &out, &Silent)?;
-    println!("pack   {:.3} s, {} bytes, {}", begun.elapsed().as_secs_f64(), written.file_bytes, peak());
+    let (seconds, used) = (begun.elapsed().as_secs_f64(), cpu() - used);
+    println!("pack   {seconds:.3} s, processors {used:.3} s, {} bytes, {}", written.file_bytes, peak());
     out.sync_all()?;
     fs::write("/proc/self/clear_refs", "5")?;
     let parent = PathBuf::from(pack).parent().map(PathBuf::from).unwrap_or_default();
     let mut folder = Folder(parent, Vec::new());
-    let begun = Instant::now();
+    let (begun, used) = (Instant::now(), cpu());
     read(&mut File::open(pack)?, &Limits::default(), &mut folder, &Silent)?;
     let read_in = begun.elapsed().as_secs_f64();
     folder.1.iter().try_for_each(|(_, file)| file.sync_data())?;
-    println!("unpack {read_in:.3} s, durable {:.3} s, {}", begun.elapsed().as_secs_f64(), peak());
+    let (seconds, used) = (begun.elapsed().as_secs_f64(), cpu() - used);
+    println!("unpack {read_in:.3} s, durable {seconds:.3} s, processors {used:.3} s, {}", peak());
     folder.1.iter().try_for_each(|(path, _)| fs::remove_file(path))?;
     Ok(())
 }

@@ -33,13 +33,14 @@ pub(super) fn write(job: &Job<'_>, sign: Option<&Sign<'_>>) -> Result<(u64, u64)
     let mut tar = TarFile::new(frames, mtime(job.source.created_at));
     tar.file(MANIFEST, text.as_bytes())?;
     if let Some(signature) = signature {
+        Packed::boundary(&mut tar.out)?;
         tar.file(SIGNATURE, signature.as_bytes())?;
     }
     let mut members = Members::new(job, &manifest, maps, tar)?;
     for index in 0..job.source.links.len() {
         members.link(index, snapshot_json::of(job, index, None)?.as_deref())?;
     }
-    members.tar.out.boundary().map_err(|e| PackError::of_stream("write", "the pack", e))?;
+    Packed::boundary(&mut members.tar.out)?;
     members.tar.close()?.finish()?;
     Ok(totals)
 }
