@@ -365,3 +365,15 @@ fn deltas_in_the_second_layout_lie_over_the_parent() {
     assert_eq!(unpacked.links[1].memory_plain, None);
     assert_eq!(unpacked.links[2].memory, digest(&sparse(delta.third.len(), &[(0, &delta.third)])));
 }
+
+#[test]
+fn a_full_disk_under_the_pack_is_told_of() {
+    for layout in LAYOUTS {
+        let machines = machines_for(layout);
+        let full = std::fs::File::options().write(true).open("/dev/full").unwrap();
+        let error =
+            tine_model::Error::from(write(&source(layout, &machines), None, &full, &Silent).unwrap_err());
+        assert!(error.message.contains("No space left"), "{error}");
+        assert_eq!(error.code, ErrorCode::Internal);
+    }
+}
