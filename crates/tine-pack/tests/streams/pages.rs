@@ -1,7 +1,12 @@
 //! Stretches of real files.
 
 use crate::support::{Random, noise};
-use std::{fs::File, os::unix::fs::FileExt};
+use std::{
+    fs::{self, File},
+    os::unix::fs::FileExt,
+    path::Path,
+    process::Command,
+};
 use tine_pack::pages::{Stretch, Stretches, changed, stored};
 
 const PAGE: usize = 4096;
@@ -73,25 +78,70 @@ fn a_file_does_not_differ_from_itself_and_is_all_new_to_an_empty_one() {
 }
 
 #[test]
-fn pages_written_to_a_reflink_clone_are_found_before_they_are_on_disk() {
-    let dir = tempfile::tempdir_in(std::env::var("TINE_TEST_BTRFS").unwrap_or("/var/tmp".into())).unwrap();
-    let parent = File::create_new(dir.path().join("parent")).unwrap();
-    parent.write_all_at(&noise(600 * PAGE, 5), 10 * PAGE as u64).unwrap();
-    parent.sync_all().unwrap();
-    let parent = File::open(dir.path().join("parent")).unwrap();
-    let file = File::create_new(dir.path().join("file")).unwrap();
-    if rustix::fs::ioctl_ficlone(&file, &parent).is_err() {
-        // the same, without anything shared
-        std::io::copy(&mut &parent, &mut &file).unwrap();
-    }
-    assert_eq!(changed(&file, &parent).unwrap(), []);
+fn what_a_clone_shares_is_not_read_and_what_was_written_to_it_is_found() {
+    let Some(pool) = Btrfs::new() else { return };
+    let (parent, file) = (pool.dir.path().join("pool/parent"), pool.dir.path().join("pool/file"));
+    fs::write(&parent, noise(600 * PAGE, 5)).unwrap();
+    let parent = File::open(&parent).unwrap();
+    let file = File::create_new(&file).unwrap();
+    rustix::fs::ioctl_ficlone(&file, &parent).unwrap();
+    let before = bytes_read();
+    // so little is looked at by this thread alone
+    assert_eq!(changed(&File::open(pool.dir.path().join("pool/file")).unwrap(), &parent).unwrap(), []);
+    assert!(bytes_read() - before < 4 * PAGE as u64);
+    let file = File::options().read(true).write(true).open(pool.dir.path().join("pool/file")).unwrap();
     file.write_all_at(&[0; PAGE], 20 * PAGE as u64).unwrap();
     file.write_all_at(b"x", 333 * PAGE as u64 + 5).unwrap();
     file.write_all_at(b"y", 5000 * PAGE as u64).unwrap();
     let stretch = |page: u64, length: u64| Stretch { offset: page * PAGE as u64, length };
     let whole = PAGE as u64;
     let expected = [stretch(20, whole), stretch(333, whole), stretch(5000, 1)];
-    assert_eq!(changed(&file, &parent).unwrap(), expected);
-    file.sync_all().unwrap();
-    assert_eq!(changed(&file, &parent).unwrap(), expected);
+    // before it is on the disk and after
+    for _ in 0..2 {
+        assert_eq!(changed(&file, &parent).unwrap(), expected);
+        file.sync_all().unwrap();
+    }
+}
+
+/// What this thread has read of files so far, in bytes.
+fn bytes_read() -> u64 {
+    let io = fs::read_to_string("/proc/thread-self/io").unwrap();
+    io.lines().find_map(|line| line.strip_prefix("rchar: ")).unwrap().parse().unwrap()
+}
+
+/// A btrfs in a file, mounted at `pool` in a temporary directory.
+struct Btrfs {
+    dir: tempfile::TempDir,
+}
+
+impl Btrfs {
+    /// None, said loudly, where there is no root or btrfs; fails where `TINE_REQUIRE` names `btrfs`.
+    fn new() -> Option<Self> {
+        let usable = rustix::process::geteuid().is_root()
+            && Path::new("/dev/loop-control").exists()
+            && Path::new("/usr/sbin/mkfs.btrfs").exists();
+        let required = std::env::var("TINE_REQUIRE").is_ok_and(|v| v.split(',').any(|w| w == "btrfs"));
+        assert!(usable || !required, "TINE_REQUIRE names btrfs, and it cannot be used here");
+        if !usable {
+            eprintln!("SKIPPED: needs root, loop devices and mkfs.btrfs");
+            return None;
+        }
+        let pool = Self { dir: tempfile::tempdir().unwrap() };
+        fs::create_dir(pool.dir.path().join("pool")).unwrap();
+        File::create(pool.dir.path().join("image")).unwrap().set_len(256 << 20).unwrap();
+        pool.run("mkfs.btrfs", &["-q", "image"]);
+        pool.run("mount", &["-o", "loop", "image", "pool"]);
+        Some(pool)
+    }
+
+    fn run(&self, program: &str, arguments: &[&str]) {
+        let output = Command::new(program).args(arguments).current_dir(&self.dir).output().unwrap();
+        assert!(output.status.success(), "{program}: {}", String::from_utf8_lossy(&output.stderr));
+    }
+}
+
+impl Drop for Btrfs {
+    fn drop(&mut self) {
+        let _ = Command::new("umount").args(["-l", "pool"]).current_dir(&self.dir).status();
+    }
 }
