@@ -89,12 +89,18 @@ impl PackError {
             Self::Corrupt { .. } => ErrorCode::Corrupt,
             Self::Full { .. } => ErrorCode::PoolFull,
             Self::Cancelled => ErrorCode::Cancelled,
-            Self::Io { source, .. } if is_full(source) => ErrorCode::PoolFull,
+            // where a pack goes is the caller's: its being full says nothing of the pool
+            Self::Io { what, source, .. } if is_full(source) && !OUTPUTS.contains(&what.as_str()) => {
+                ErrorCode::PoolFull
+            }
             Self::Io { .. } => ErrorCode::Internal,
             Self::Refused(error) => error.code,
         }
     }
 }
+
+/// What errors call that which is written for others.
+const OUTPUTS: [&str; 2] = ["the pack", "the sidecar"];
 
 fn is_full(error: &io::Error) -> bool {
     matches!(error.kind(), io::ErrorKind::StorageFull | io::ErrorKind::QuotaExceeded)

@@ -15,9 +15,6 @@ use crate::{
 };
 use std::io::Write;
 
-/// zstd's level: the one others pack with; higher ones cost more time than they save bytes.
-const LEVEL: i32 = 3;
-
 impl<W: Write> Packed for FrameWriter<W> {
     fn boundary(&mut self) -> Result<()> {
         Self::boundary(self).map_err(|e| PackError::of_stream("write", "the pack", e))
@@ -31,18 +28,19 @@ pub(super) fn write(job: &Job<'_>, sign: Option<&Sign<'_>>) -> Result<(u64, u64)
     let text = manifest.to_toml()?;
     let signature = sign.map(|sign| signature(sign, &text)).transpose()?;
     let totals = job.begin(&manifest);
-    let frames = FrameWriter::new(job.out, Compression::level(LEVEL), job.threads)
+    let frames = FrameWriter::new(job.out, Compression::PACK, job.threads)
         .map_err(PackError::io("start", "threads that compress"))?;
     let mut tar = TarFile::new(frames, mtime(job.source.created_at));
     tar.file(MANIFEST, text.as_bytes())?;
     if let Some(signature) = signature {
+        Packed::boundary(&mut tar.out)?;
         tar.file(SIGNATURE, signature.as_bytes())?;
     }
     let mut members = Members::new(job, &manifest, maps, tar)?;
     for index in 0..job.source.links.len() {
         members.link(index, snapshot_json::of(job, index, None)?.as_deref())?;
     }
-    members.tar.out.boundary().map_err(|e| PackError::of_stream("write", "the pack", e))?;
+    Packed::boundary(&mut members.tar.out)?;
     members.tar.close()?.finish()?;
     Ok(totals)
 }

@@ -402,6 +402,7 @@ fn manifests_that_are_deep_wide_or_long() {
     manifest_refused(|m| deep + &m, "cannot be read");
     let wide = format!("x = [{}]\n", "[],".repeat(200_000));
     unpack(&with_manifest(&(wide + &manifest())).end()).unwrap();
+    assert_little_memory();
     manifest_refused(|m| format!("description = \"{}\"\n", "d".repeat(4097)) + &m, "more than 4096 bytes");
     manifest_refused(|m| "description = \"\\u001b]0;x\\u0007\"\n".to_owned() + &m, "control characters");
     manifest_refused(|m| "tag = \"t\"\n".to_owned() + &m, "cannot be read");
@@ -427,6 +428,7 @@ fn gigabytes_of_zeros_from_a_few_kilobytes() {
     let unpacked = read(&mut pack.as_slice(), &limits, &mut store, &Silent).unwrap();
     assert_eq!(unpacked.links[0].memory, tine_digest::ChunkSums::new().digest());
     assert_eq!(store.allocated(0, Role::Memory), 0);
+    assert_little_memory();
     let other = text.replace(&size.to_string(), "4096");
     let tar = Tar::default().file("manifest.toml", other.as_bytes()).file("vmstate", STATE);
     refused(&compressed(&tar.header(b'0', b"memory.bin", size).0), "and is declared with 4096");
@@ -592,4 +594,43 @@ fn deltas_of_what_is_not_the_parent() {
     let wrong = || Some("1".repeat(64));
     refused(&delta_chain(|parts| parts.second_hash = wrong()).pack, "another digest of its parent's memory");
     refused(&delta_chain(|parts| parts.third_hash = wrong()).pack, "made of another memory");
+}
+
+#[test]
+fn a_map_of_very_many_stretches_takes_bounded_memory() {
+    let map =
+        |count: u64| SparseMap { size: count * 8192, data: (0..count).map(|n| (n * 8192, 1)).collect() };
+    let pack = |count: u64| {
+        let map = map(count);
+        let text = head(1, "t")
+            + &files("files", &[("vmstate", STATE)])
+            + &format!(
+                "[[files]]\npath = \"memory.bin\"\nsize = {}\nsha256 = \"{}\"\n",
+                map.size,
+                "0".repeat(64)
+            );
+        let mut tar = Tar::default().file("manifest.toml", text.as_bytes()).file("vmstate", STATE);
+        tar.0.extend(GnuFile { name: "memory.bin", mtime: 0 }.sparse(&map));
+        compressed(&tar.0)
+    };
+    refused(&pack((1 << 20) + 100), "too many stretches");
+    // the pack and its parts take memory here too
+    let begun = peak();
+    refused(&pack(1 << 19), "cut off");
+    assert!(begun.is_none_or(|begun| peak().is_some_and(|peak| peak < begun + (96 << 20))));
+}
+
+/// The most memory that this process has had so far in bytes; none where it runs other tests as well.
+fn peak() -> Option<u64> {
+    std::env::var_os("NEXTEST")?;
+    let status = std::fs::read_to_string("/proc/self/status").unwrap();
+    let line = status.lines().find_map(|line| line.strip_prefix("VmHWM:")).unwrap();
+    Some(line.trim().trim_end_matches(" kB").parse::<u64>().unwrap() << 10)
+}
+
+#[track_caller]
+fn assert_little_memory() {
+    if let Some(peak) = peak() {
+        assert!(peak < 96 << 20, "{peak}");
+    }
 }

@@ -9,7 +9,9 @@ use std::sync::{
     atomic::{AtomicU64, Ordering},
 };
 use tine_model::{ErrorCode, Reporter, Sha256Digest, Silent};
-use tine_pack::{Layout, Limits, Manifest, PackError, Reused, Role, SidecarRef, Source, read, write};
+use tine_pack::{
+    Layout, Limits, Manifest, PackError, Reused, Role, SidecarRef, Source, frames::SeekTable, read, write,
+};
 
 const LAYOUTS: [Layout; 3] = [Layout::V1, Layout::V2, Layout::V3];
 
@@ -217,6 +219,10 @@ fn a_signature_comes_second_and_only_in_our_layout() {
         .map(|e| e.unwrap().path().unwrap().to_str().unwrap().to_owned())
         .collect();
     assert_eq!(names[..3], ["manifest.toml", "manifest.toml.minisig", "m0/vmstate"]);
+    // every member and the end mark begin a frame
+    let bytes = content(&out);
+    let frames = SeekTable::parse(&bytes, bytes.len() as u64).unwrap();
+    assert_eq!(frames.frames().len(), names.len() + 1);
     for layout in [Layout::V1, Layout::V2] {
         let out = tempfile::tempfile().unwrap();
         let machines = machines_for(layout);
@@ -358,4 +364,16 @@ fn deltas_in_the_second_layout_lie_over_the_parent() {
     assert_eq!(unpacked.links[1].memory, digest(&file(&delta.second)));
     assert_eq!(unpacked.links[1].memory_plain, None);
     assert_eq!(unpacked.links[2].memory, digest(&sparse(delta.third.len(), &[(0, &delta.third)])));
+}
+
+#[test]
+fn a_full_disk_under_the_pack_is_told_of() {
+    for layout in LAYOUTS {
+        let machines = machines_for(layout);
+        let full = std::fs::File::options().write(true).open("/dev/full").unwrap();
+        let error =
+            tine_model::Error::from(write(&source(layout, &machines), None, &full, &Silent).unwrap_err());
+        assert!(error.message.contains("No space left"), "{error}");
+        assert_eq!(error.code, ErrorCode::Internal);
+    }
 }
