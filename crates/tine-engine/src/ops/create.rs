@@ -53,8 +53,13 @@ fn create_machine(pool: &Pool, request: &CreateBox) -> Result<()> {
 fn go_on(engine: &LocalEngine, pool: &Pool, request: &CreateBox, tag: &ImageTag) -> Result<()> {
     pool.check_box_name(&request.name)?;
     let image = pool.open_image(tag)?;
-    let (files, contract) = child::verified(engine, &image.state, &format!("image {tag}"))
-        .map_err(|error| error.hint(format!("tine create {} --image {tag} --cold", request.name)))?;
+    let (files, contract) =
+        child::verified(engine, &image.state, &format!("image {tag}")).map_err(|error| {
+            match image.state.files.disk() {
+                Some(_) => error.hint(format!("tine create {} --image {tag} --cold", request.name)),
+                None => error,
+            }
+        })?;
     refuse_other_hardware(&request.settings, contract, tag)?;
     let settings = child::settings_of(contract, &request.settings);
     let origin = image.root_origin()?;

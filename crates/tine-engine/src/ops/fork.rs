@@ -114,7 +114,9 @@ impl<'s> Source<'s> {
         } else {
             let verified = child::verified(engine, &image.state, &what);
             Some(verified.map_err(|error| match error.code {
-                ErrorCode::Incompatible => error.hint(format!("tine fork {} --cold", image.tag)),
+                ErrorCode::Incompatible if image.state.files.disk().is_some() => {
+                    error.hint(format!("tine fork {} --cold", image.tag))
+                }
                 _ => error,
             })?)
         };

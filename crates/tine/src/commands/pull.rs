@@ -1,6 +1,6 @@
 //! `tine pull`
 
-use super::unpack::present;
+use super::unpack::{advise, present};
 use crate::{failure::Outcome, output::Output, progress::Length};
 use tine_model::{ImageTag, PullImage, Service};
 
@@ -41,8 +41,6 @@ pub fn run(service: &dyn Service, args: &Args, out: &mut Output) -> Outcome {
     let what = report.package.as_ref().map_or_else(|| report.source.clone(), ToString::to_string);
     present(&report, &report.unpacked, out)?;
     out.say(&format!("pulled {what}: fetched {}{kept}", report.fetched_bytes));
-    if let Some(image) = report.image() {
-        out.advise(&format!("tine fork {} -n 1", image.tag));
-    }
+    advise(report.image(), out);
     Ok(0)
 }

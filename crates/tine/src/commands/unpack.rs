@@ -13,7 +13,7 @@ use std::{
     io::{self, Read},
     path::{Path, PathBuf},
 };
-use tine_model::{ImageTag, Result, Service, UnpackImage, UnpackReport};
+use tine_model::{ImageInfo, ImageTag, Result, Service, UnpackImage, UnpackReport};
 
 /// What `unpack` takes.
 #[derive(Debug, clap::Args)]
@@ -41,10 +41,17 @@ pub fn run(service: &dyn Service, args: &Args, out: &mut Output) -> Outcome {
     let report = progress.cause(service.unpack_image(&request, &mut *pack, &siblings, &progress))?;
     drop(progress);
     present(&report, &report, out)?;
-    if let Some(unpacked) = report.images.last() {
-        out.advise(&format!("tine fork {} -n 1", unpacked.image.tag));
-    }
+    advise(report.images.last().map(|unpacked| &unpacked.image), out);
     Ok(0)
+}
+
+/// What can be done with an image.
+pub fn advise(image: Option<&ImageInfo>, out: &mut Output) {
+    match image {
+        Some(image) if image.contract.is_some() => out.advise(&format!("tine fork {} -n 1", image.tag)),
+        Some(image) => out.advise(&format!("tine image show {}", image.tag)),
+        None => {}
+    }
 }
 
 /// The tags, or the document; and what became of each image.
