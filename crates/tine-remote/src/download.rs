@@ -136,7 +136,6 @@ impl Download {
     /// # Errors
     /// Why the file is not wholly here: [`RemoteError::Cancelled`], the server's or network's, this host's.
     pub fn finish(mut self, reporter: &dyn Reporter) -> Result<Finished> {
-        reporter.step(&format!("fetching {}", self.shown), self.shared.size());
         self.watch(reporter);
         self.ended()?;
         if self.shared.is_spoiled() {
@@ -151,17 +150,18 @@ impl Download {
     }
 
     fn watch(&self, reporter: &dyn Reporter) {
-        let (mut told, mut sized) = (0, self.shared.size().is_some());
+        let (mut told, mut begun) = (0, false);
         loop {
             let over = self.shared.wait_for_end(LOOK);
-            if !sized && let Some(size) = self.shared.size() {
-                sized = true;
-                reporter.step(&format!("fetching {}", self.shown), Some(size));
+            let (size, done) = (self.shared.size(), self.shared.done());
+            // a server that tells the length does so before the first byte
+            if !begun && (over || size.is_some() || done > 0) {
+                begun = true;
+                reporter.step(&format!("fetching {}", self.shown), size);
             }
             for note in self.shared.take_notes() {
                 reporter.note(&note);
             }
-            let done = self.shared.done();
             if done != told {
                 told = done;
                 reporter.advance(done);

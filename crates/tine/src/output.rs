@@ -198,6 +198,13 @@ impl Output {
         self.tell("error", text);
     }
 
+    /// Suggests the command to type next, except where only names are wanted.
+    pub fn suggest(&mut self, command: &str) {
+        if !self.quiet {
+            self.advise(command);
+        }
+    }
+
     /// The command that mends it, on stderr; a document tells it itself.
     pub fn advise(&mut self, command: &str) {
         self.tell("hint", command);

@@ -1,6 +1,7 @@
 //! Golden transcripts: command lines against the fake service, with everything they ask and say.
 
 mod machines;
+mod packs;
 
 use crate::{
     app,

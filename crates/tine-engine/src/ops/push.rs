@@ -67,7 +67,7 @@ fn send(
     reporter: &dyn Reporter,
 ) -> Result<PushReport> {
     let remote = engine.remote()?;
-    let (mut sent, mut reused) = (0, 0);
+    let (mut sent, mut reused, mut place) = (0, 0, location.to_string());
     for (index, file) in report.files.iter().enumerate().rev() {
         let to = match (index, location.is_folder()) {
             (_, true) => location.child(&file.name)?,
@@ -88,10 +88,11 @@ fn send(
         let Uploaded { sent: now, reused: before, .. } = remote.upload(request, reporter)?;
         sent += now;
         reused += before;
+        place = to.to_string();
     }
     Ok(PushReport {
         pack: report,
-        place: location.to_string(),
+        place,
         package: None,
         sent_bytes: ByteSize(sent),
         reused_bytes: ByteSize(reused),

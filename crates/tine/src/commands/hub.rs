@@ -1,6 +1,6 @@
 //! `tine hub …`: keeping a hub in a folder, and looking at any.
 
-use super::pack::password;
+use super::{count, pack::password};
 use crate::{failure::Outcome, output::Output, progress::Length, table::or_dash};
 use std::path::PathBuf;
 use tine_model::{
@@ -146,7 +146,7 @@ fn init(service: &dyn Service, args: &InitArgs, out: &mut Output) -> Outcome {
     };
     service.init_hub(&request)?;
     out.name(&request, &request.folder)?;
-    out.advise(&format!("tine hub add PACK OWNER/NAME --hub {}", request.folder));
+    out.suggest(&format!("tine hub add PACK OWNER/NAME --hub {}", request.folder));
     Ok(0)
 }
 
@@ -221,12 +221,12 @@ fn verify(service: &dyn Service, args: &VerifyArgs, out: &mut Output) -> Outcome
 
 fn summary(report: &HubCheck) -> String {
     format!(
-        "{} packages, {} versions, {} files of {} read, {} problems",
-        report.packages,
-        report.versions,
-        report.files,
+        "{}, {}, {} of {} read, {}",
+        count(report.packages, "package"),
+        count(report.versions, "version"),
+        count(report.files, "file"),
         report.bytes,
-        report.problems.len()
+        count(report.problems.len(), "problem")
     )
 }
 
@@ -237,7 +237,7 @@ fn default(service: &dyn Service, args: &DefaultArgs, out: &mut Output) -> Outco
         None => {
             out.present(&hub, [], |_| Ok(()))?;
             out.say("no hub is the default");
-            out.advise("tine hub default URL");
+            out.suggest("tine hub default URL");
         }
     }
     Ok(0)

@@ -30,7 +30,7 @@ pub enum Command {
 
 /// What `key generate` takes.
 #[derive(Debug, clap::Args)]
-#[command(after_help = "Example:\n  TINE_KEY_PASSWORD=… tine key generate release")]
+#[command(after_help = "Example:\n  tine key generate release")]
 pub struct GenerateArgs {
     /// What it is called
     pub name: KeyName,

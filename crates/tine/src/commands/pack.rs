@@ -51,7 +51,7 @@ pub fn run(service: &dyn Service, args: &Args, out: &mut Output) -> Outcome {
     let path = paths.first().map(|path| path.display().to_string()).unwrap_or_default();
     out.name(&report, &path)?;
     out.say(&figures(&report));
-    out.advise(&format!("tine unpack {path}"));
+    out.suggest(&format!("tine unpack {path}"));
     Ok(0)
 }
 

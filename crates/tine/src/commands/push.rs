@@ -53,6 +53,6 @@ pub fn run(service: &dyn Service, args: &Args, out: &mut Output) -> Outcome {
         _ => format!(", {} were there", report.reused_bytes),
     };
     out.say(&format!("pushed {}: sent {}{there}", args.tag, report.sent_bytes));
-    out.advise(&format!("tine pull {name}"));
+    out.suggest(&format!("tine pull {name}"));
     Ok(0)
 }

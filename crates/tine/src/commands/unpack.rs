@@ -48,8 +48,8 @@ pub fn run(service: &dyn Service, args: &Args, out: &mut Output) -> Outcome {
 /// What can be done with an image.
 pub fn advise(image: Option<&ImageInfo>, out: &mut Output) {
     match image {
-        Some(image) if image.contract.is_some() => out.advise(&format!("tine fork {} -n 1", image.tag)),
-        Some(image) => out.advise(&format!("tine image show {}", image.tag)),
+        Some(image) if image.contract.is_some() => out.suggest(&format!("tine fork {} -n 1", image.tag)),
+        Some(image) => out.suggest(&format!("tine image show {}", image.tag)),
         None => {}
     }
 }
