@@ -4,7 +4,7 @@
 
 use crate::commands::{
     base, check, completion, cp, create, delete, detach, df, diff, doctor, exec, fork, gc, image, info, init,
-    kernel, lifecycle, list, logs, ps, rename, shell, snapshot, update, version, volume,
+    kernel, lifecycle, list, logs, ps, recipe, rename, shell, snapshot, update, version, volume,
 };
 use clap::{Arg, ArgMatches, Args, CommandFactory as _, Parser, Subcommand};
 use std::path::PathBuf;
@@ -124,6 +124,12 @@ pub enum Command {
     /// Kernels that vm boxes boot
     #[command(subcommand, after_help = "Example:\n  tine kernel install\n  tine kernel list")]
     Kernel(kernel::Command),
+    /// Maintained definitions that become warmed images
+    #[command(
+        subcommand,
+        after_help = "Example:\n  tine recipe list\n  tine recipe build nodejs\n  tine fork nodejs"
+    )]
+    Recipe(recipe::Command),
     /// Data that outlives boxes
     #[command(
         subcommand,

@@ -23,6 +23,7 @@ mod init;
 mod kernel;
 mod logs;
 mod pause;
+mod recipe;
 mod rename;
 mod service;
 mod snapshot_create;

@@ -2,21 +2,21 @@
 
 use super::{
     base_build, base_export, base_import, base_install, base_save, check, copy, create, delete, detach, diff,
-    exec, fork, gc, image, image_bake, info, init, kernel, logs, pause, rename, snapshot_create,
+    exec, fork, gc, image, image_bake, info, init, kernel, logs, pause, recipe, rename, snapshot_create,
     snapshot_restore, start, status, stop, update,
 };
 use crate::{LocalEngine, doctor};
 use std::io::{Read, Write};
 use tine_model::{
     BakeImage, BaseAlias, BaseInfo, BaseRef, BaseSummary, BoxInfo, BoxKind, BoxName, BoxPath, BoxRef,
-    BoxStatus, BoxSummary, BuildBase, CheckReport, CheckRequest, CreateBox, CreateSnapshot, DeleteBase,
-    DeleteBaseReport, DeleteBoxReport, DetachReport, DiffFile, DiffFileRequest, DiffStatus,
-    DiffStatusRequest, DiskUsage, DoctorReport, Error, ErrorCode, ExecOutcome, ExecRequest, ExecStreams,
-    ForkReport, ForkRequest, ForkedBox, GcReport, ImageInfo, ImageTag, ImportBase, ImportKernel, InitRequest,
-    InstallBase, KernelInfo, ListBoxes, LogsRequest, PathKind, PoolInfo, ProcessInfo, ProjectName,
-    PruneReport, PruneSnapshots, Reporter, RestoreReport, RestoreSnapshot, Result, SaveBase, Service,
-    Sha256Digest, SnapshotInfo, SnapshotName, StopBox, UpdateBox, UpdateReport, VolumeInfo, VolumeRef,
-    WrittenBase,
+    BoxStatus, BoxSummary, BuildBase, BuildRecipe, BuiltRecipe, CheckReport, CheckRequest, CreateBox,
+    CreateSnapshot, DeleteBase, DeleteBaseReport, DeleteBoxReport, DetachReport, DiffFile, DiffFileRequest,
+    DiffStatus, DiffStatusRequest, DiskUsage, DoctorReport, Error, ErrorCode, ExecOutcome, ExecRequest,
+    ExecStreams, ForkReport, ForkRequest, ForkedBox, GcReport, ImageInfo, ImageTag, ImportBase, ImportKernel,
+    InitRequest, InstallBase, KernelInfo, ListBoxes, LogsRequest, PathKind, PoolInfo, ProcessInfo,
+    ProjectName, PruneReport, PruneSnapshots, RecipeInfo, Reporter, RestoreReport, RestoreSnapshot, Result,
+    SaveBase, Service, Sha256Digest, SnapshotInfo, SnapshotName, StopBox, UpdateBox, UpdateReport,
+    VolumeInfo, VolumeRef, WrittenBase,
 };
 
 impl Service for LocalEngine {
@@ -221,6 +221,13 @@ impl Service for LocalEngine {
     }
     fn import_kernel(&self, request: &ImportKernel, reporter: &dyn Reporter) -> Result<KernelInfo> {
         kernel::import(self, request, reporter)
+    }
+
+    fn list_recipes(&self) -> Result<Vec<RecipeInfo>> {
+        recipe::list(self)
+    }
+    fn build_recipe(&self, request: &BuildRecipe, reporter: &dyn Reporter) -> Result<BuiltRecipe> {
+        recipe::build(self, request, reporter)
     }
 
     fn create_volume(&self, name: &VolumeRef) -> Result<VolumeInfo> {

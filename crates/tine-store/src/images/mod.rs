@@ -224,8 +224,30 @@ impl StateStage<'_> {
     /// # Errors
     /// `AlreadyExists`; `Corrupt` when a file is missing; `Full`.
     pub fn publish_image(self, tag: &ImageTag, image: NewImage) -> Result<ImageInfo> {
+        self.pool().check_image_tag(tag)?;
+        self.show_image(tag, image, || Ok(()))
+    }
+
+    /// As [`StateStage::publish_image`], in the place of the image of that tag, if there is one. That one goes when
+    /// all of this one is on disk; `wait` as for [`Pool::delete_image`].
+    ///
+    /// # Errors
+    /// `Busy`; `AlreadyExists` when another one takes the tag meanwhile; `Corrupt` when a file is missing; `Full`.
+    pub fn replace_image(self, tag: &ImageTag, image: NewImage, wait: Duration) -> Result<ImageInfo> {
         let pool = self.pool();
-        pool.check_image_tag(tag)?;
+        self.show_image(tag, image, || match pool.delete_image(tag, wait) {
+            Err(StoreError::NotFound { .. }) => Ok(()),
+            deleted => deleted,
+        })
+    }
+
+    fn show_image(
+        self,
+        tag: &ImageTag,
+        image: NewImage,
+        make_room: impl FnOnce() -> Result<()>,
+    ) -> Result<ImageInfo> {
+        let pool = self.pool();
         let meta = ImageMeta {
             format: document::FORMAT,
             id: staging::random_id()?,
@@ -237,6 +259,7 @@ impl StateStage<'_> {
             saved: self.seal(image.contract)?,
         };
         document::write_new(&self.path().join(META), &meta)?;
+        make_room()?;
         self.publish(&pool.layout().image(tag), || image_taken(tag))?;
         pool.commit()?;
         Ok(meta.into_info(tag.clone()))

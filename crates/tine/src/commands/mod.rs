@@ -23,6 +23,7 @@ pub mod lifecycle;
 pub mod list;
 pub mod logs;
 pub mod ps;
+pub mod recipe;
 pub mod rename;
 pub mod shell;
 pub mod snapshot;
@@ -78,6 +79,7 @@ pub fn run(service: &dyn Service, project: &ProjectName, command: &Command, out:
         Command::Images(_) => image::list(service, out),
         Command::Fork(args) => fork::run(service, project, args, out),
         Command::Kernel(command) => kernel::run(service, command, out),
+        Command::Recipe(command) => recipe::run(service, command, out),
         Command::Volume(command) => volume::run(service, project, command, out),
         Command::Completion(args) => completion::run(args, out),
         Command::Version(_) => version::run(out),
