@@ -3,7 +3,7 @@
 # builder: box
 # parent: box-base
 # about: Headless Chromium with a page open; browser-eval CODE asks it
-# memory: 512MiB
+# memory: 768MiB
 # disk: 8GiB
 # warm: browser-start
 # warm: browser-eval --url file:///usr/share/playwright-browser/page.html 'document.title'
@@ -20,7 +20,7 @@ apt-get install -q -y --no-install-recommends \
     chromium-headless-shell fonts-liberation libatomic1 python3 python3-websocket
 apt-get clean
 rm -rf /var/lib/apt/lists/*
-useradd --system --create-home --shell /usr/sbin/nologin browser
+useradd --system --create-home --home-dir /var/lib/browser --shell /usr/sbin/nologin browser
 
 mkdir -p /usr/share/playwright-browser
 cat > /usr/share/playwright-browser/page.html <<'HTML'
@@ -36,10 +36,11 @@ cat > /usr/local/bin/browser-start <<'SHELL'
 #!/bin/sh
 # usage: browser-start    starts Chromium with its DevTools on 127.0.0.1:9222
 # The machine is the sandbox: Chromium's own needs namespaces that a container does not give it. It runs as a user of its own,
-# asks no service of its maker, and shares memory through files, as /dev/shm may be small.
-exec setsid -f runuser -u browser -- env HOME=/home/browser chromium-headless-shell \
+# asks no service of its maker, and shares memory through files, as /dev/shm may be small. V8 reserves 512 MiB of addresses for
+# code, which the kernel refuses to a machine that has less memory.
+exec setsid -f runuser -u browser -- env HOME=/var/lib/browser chromium-headless-shell \
     --remote-debugging-address=127.0.0.1 --remote-debugging-port=9222 --remote-allow-origins='*' \
-    --user-data-dir=/home/browser/profile --no-sandbox --disable-gpu --disable-dev-shm-usage --disable-quic \
+    --user-data-dir=/var/lib/browser/profile --no-sandbox --disable-gpu --disable-dev-shm-usage --disable-quic \
     --disable-background-networking --disable-component-update --disable-sync --disable-extensions \
     --no-first-run --no-default-browser-check --mute-audio --window-size=1280,720 \
     file:///usr/share/playwright-browser/page.html > /var/log/browser.log 2>&1 < /dev/null
@@ -117,10 +118,13 @@ if __name__ == "__main__":
     parser.add_argument("--url", help="open this first and wait until it has loaded")
     parser.add_argument("code", metavar="CODE", help="what to evaluate; a promise is awaited")
     words = parser.parse_args()
-    browser = Page()
-    if words.url:
-        browser.go(words.url)
-    result = browser.evaluate(words.code)
+    try:
+        browser = Page()
+        if words.url:
+            browser.go(words.url)
+        result = browser.evaluate(words.code)
+    except (websocket.WebSocketException, OSError) as error:
+        sys.exit(f"error: the page does not answer: {error}")
     value = result.get("value")
     if result["type"] != "undefined":
         print(value if isinstance(value, str) else json.dumps(value))
@@ -139,4 +143,4 @@ if browser-eval 'throw new Error("no")' 2> /dev/null; then exit 1; fi
 pkill -u browser
 while pgrep -u browser > /dev/null; do sleep 0.1; done
 # what it wrote was for this start only
-rm -rf /home/browser/profile /home/browser/.cache /var/log/browser.log
+rm -rf /var/lib/browser/profile /var/lib/browser/.cache /var/log/browser.log
