@@ -3,9 +3,13 @@
 # builder: box
 # parent: python
 #
-# Runs as root in a box cloned from the parent. An image is warmed with the server running:
-#   tine image bake python-numpy --base python-numpy --run 'numpy-server &' \
-#       --ready 'test -S /run/numpy.sock && numpy-sum 10'
+# about: Python with numpy imported; numpy-sum N asks it
+# memory: 256MiB
+# disk: 4GiB
+# warm: numpy-server &
+# ready: test "$(numpy-sum 10)" = 45
+#
+# Runs as root in a box cloned from the parent.
 set -eu
 
 cat > /usr/local/bin/numpy-server <<'PYTHON'

@@ -9,16 +9,16 @@
 
 use crate::{
     AddToHub, BakeImage, BaseAlias, BaseInfo, BaseRef, BaseSummary, BoxInfo, BoxName, BoxPath, BoxRef,
-    BoxSummary, BuildBase, CheckReport, CheckRequest, CreateBox, CreateSnapshot, DeleteBase,
-    DeleteBaseReport, DeleteBoxReport, DetachReport, DiffFile, DiffFileRequest, DiffStatus,
+    BoxSummary, BuildBase, BuildRecipe, BuiltRecipe, CheckReport, CheckRequest, CreateBox, CreateSnapshot,
+    DeleteBase, DeleteBaseReport, DeleteBoxReport, DetachReport, DiffFile, DiffFileRequest, DiffStatus,
     DiffStatusRequest, DiskUsage, DoctorReport, ExecOutcome, ExecRequest, ExecStreams, ForkReport,
     ForkRequest, ForkedBox, GcReport, HubCheck, HubPackage, ImageInfo, ImageTag, ImportBase, ImportKernel,
     InitHub, InitRequest, InstallBase, KernelInfo, KeyInfo, KeyName, KeyRef, ListBoxes, ListHub, LogsRequest,
     NewFiles, PackImage, PackReport, PathKind, PoolInfo, ProcessInfo, ProjectName, PruneReport,
-    PruneSnapshots, PublishedPack, PullImage, PullReport, PushImage, PushReport, RemoveFromHub, Reporter,
-    RestoreReport, RestoreSnapshot, Result, SaveBase, Sha256Digest, Siblings, SnapshotInfo, SnapshotName,
-    StopBox, TrustPolicy, TrustRule, UnpackImage, UnpackReport, UpdateBox, UpdateReport, VolumeInfo,
-    VolumeRef, WrittenBase,
+    PruneSnapshots, PublishedPack, PullImage, PullReport, PushImage, PushReport, RecipeInfo, RemoveFromHub,
+    Reporter, RestoreReport, RestoreSnapshot, Result, SaveBase, Sha256Digest, Siblings, SnapshotInfo,
+    SnapshotName, StopBox, TrustPolicy, TrustRule, UnpackImage, UnpackReport, UpdateBox, UpdateReport,
+    VolumeInfo, VolumeRef, WrittenBase,
 };
 use std::io::{Read, Write};
 
@@ -203,6 +203,11 @@ pub trait Service: Sync {
     fn install_kernel(&self, reporter: &dyn Reporter) -> Result<KernelInfo>;
     /// Puts a kernel of this host into the pool.
     fn import_kernel(&self, request: &ImportKernel, reporter: &dyn Reporter) -> Result<KernelInfo>;
+
+    /// Every recipe, and how what it makes stands in the pool.
+    fn list_recipes(&self) -> Result<Vec<RecipeInfo>>;
+    /// Makes a recipe's base, those it is built over, and its image, as far as they are not there.
+    fn build_recipe(&self, request: &BuildRecipe, reporter: &dyn Reporter) -> Result<BuiltRecipe>;
 
     /// Makes an empty volume.
     fn create_volume(&self, name: &VolumeRef) -> Result<VolumeInfo>;

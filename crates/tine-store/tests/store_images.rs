@@ -77,6 +77,27 @@ fn an_image_is_listed_renamed_opened_and_deleted() {
 }
 
 #[test]
+fn an_image_takes_the_place_of_another() {
+    let Some(test) = TestPool::new() else { return };
+    let pool = test.open();
+    let web = with_box(&pool);
+    let replace = || stage_machine(&pool, &web).replace_image(&tag("warm"), new_image(), Duration::ZERO);
+    let first = replace().unwrap();
+    let second = replace().unwrap();
+    assert_ne!(first.id, second.id);
+    assert_eq!(pool.list_images(&Silent).unwrap(), [second.clone()]);
+    let forking = pool.open_image(&tag("warm")).unwrap();
+    assert_eq!(code(replace()), ErrorCode::Busy);
+    drop(forking);
+    let broken = stage_machine(&pool, &web);
+    fs::remove_file(broken.path().join("state/vmstate")).unwrap();
+    let refused = broken.replace_image(&tag("warm"), new_image(), Duration::ZERO);
+    assert_eq!(code(refused), ErrorCode::Corrupt);
+    assert_eq!(pool.image_info(&tag("warm")).unwrap(), second, "what was there is not lost");
+    assert_clean(&pool);
+}
+
+#[test]
 fn of_two_that_publish_one_tag_one_does() {
     let Some(test) = TestPool::new() else { return };
     let pool = test.open();

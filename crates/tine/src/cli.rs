@@ -4,8 +4,8 @@
 
 use crate::commands::{
     base, check, completion, cp, create, delete, detach, df, diff, doctor, exec, fork, gc, hub, image, info,
-    init, kernel, key, lifecycle, list, logs, pack, ps, pull, push, rename, shell, snapshot, unpack, update,
-    version, volume,
+    init, kernel, key, lifecycle, list, logs, pack, ps, pull, push, recipe, rename, shell, snapshot, unpack,
+    update, version, volume,
 };
 use clap::{Arg, ArgMatches, Args, CommandFactory as _, Parser, Subcommand};
 use std::path::PathBuf;
@@ -145,6 +145,12 @@ pub enum Command {
     /// Kernels that vm boxes boot
     #[command(subcommand, after_help = "Example:\n  tine kernel install\n  tine kernel list")]
     Kernel(kernel::Command),
+    /// Maintained definitions that become warmed images
+    #[command(
+        subcommand,
+        after_help = "Example:\n  tine recipe list\n  tine recipe build nodejs\n  tine fork nodejs"
+    )]
+    Recipe(recipe::Command),
     /// Data that outlives boxes
     #[command(
         subcommand,

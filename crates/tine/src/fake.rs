@@ -5,7 +5,7 @@ mod machines;
 mod world;
 
 use hubs::{hub_check, hub_package, key, published, pulled, pushed};
-use machines::{forked, image, kernel, machine, packed, unpacked};
+use machines::{built, forked, image, kernel, machine, packed, recipe, unpacked};
 use std::{
     io::{Read, Write},
     sync::{Mutex, PoisonError},
@@ -416,6 +416,15 @@ impl Service for Fake {
     fn import_kernel(&self, request: &ImportKernel, _: &dyn Reporter) -> Result<KernelInfo> {
         self.note(request);
         Ok(kernel(request.name.as_ref().map_or("6.1.0-1-cloud-amd64", |n| n.as_str()), true))
+    }
+
+    fn list_recipes(&self) -> Result<Vec<RecipeInfo>> {
+        let image = if self.empty { RecipeState::Missing } else { RecipeState::Outdated };
+        Ok(vec![recipe("nodejs", RecipeState::Missing), recipe("python-numpy", image)])
+    }
+    fn build_recipe(&self, request: &BuildRecipe, _: &dyn Reporter) -> Result<BuiltRecipe> {
+        self.note(request);
+        built(request)
     }
 
     fn create_volume(&self, of: &VolumeRef) -> Result<VolumeInfo> {

@@ -332,3 +332,29 @@ fn the_maintained_python_base_builds_on_the_maintained_root() {
     );
     f.check();
 }
+
+#[test]
+fn recipes_are_listed_with_what_is_there() {
+    require!("btrfs");
+    let f = Fixture::new();
+    let states = |name: &str| {
+        let list = f.json(&["recipe", "list"]);
+        let row = list.as_array().unwrap().iter().find(|r| r["name"] == name).unwrap().clone();
+        (row["base"].as_str().unwrap().to_owned(), row["image"].as_str().unwrap().to_owned())
+    };
+    let of = |base: &str, image: &str| (base.to_owned(), image.to_owned());
+    let list = f.ok(&["recipe", "list"]);
+    assert!(list.lines().next().unwrap().split_whitespace().eq(["NAME", "ABOUT", "BASE", "IMAGE"]), "{list}");
+    assert!(list.contains("postgres-fixture") && !list.contains("box-base"), "{list}");
+    assert_eq!(states("nodejs"), of("missing", "missing"));
+    f.import_tiny("nodejs");
+    assert_eq!(states("nodejs"), of("outdated", "missing"), "a base of another origin");
+    assert_eq!(states("python-numpy"), of("missing", "missing"));
+    f.refuses("not_found", &["recipe", "build", "nope"]);
+    let plain = f.fails(1, &["recipe", "build", "box-base"]);
+    assert!(plain.contains("hint: tine base install box-base"), "{plain}");
+    f.refuses("usage", &["recipe", "build", "nodejs", "python-numpy", "--tag", "both"]);
+    f.refuses("usage", &["recipe", "build", "--all", "nodejs"]);
+    f.refuses("usage", &["recipe", "build"]);
+    f.check();
+}

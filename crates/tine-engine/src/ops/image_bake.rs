@@ -25,9 +25,32 @@ const TIMEOUT_SECONDS: u32 = 600;
 const READY_PERIOD: Duration = Duration::from_millis(200);
 
 pub fn run(engine: &LocalEngine, request: &BakeImage, reporter: &dyn Reporter) -> Result<ImageInfo> {
+    engine.pool()?.check_image_tag(&request.tag)?;
+    bake(engine, request, Publish::New, reporter)
+}
+
+/// As [`run`], in the place of the image of that tag, which goes when all of the new one is saved.
+pub fn replace(engine: &LocalEngine, request: &BakeImage, reporter: &dyn Reporter) -> Result<ImageInfo> {
+    bake(engine, request, Publish::Replacing, reporter)
+}
+
+/// What becomes of an image that has the tag.
+#[derive(Clone, Copy)]
+enum Publish {
+    /// It stays, and the new one is not shown.
+    New,
+    /// The new one takes its place.
+    Replacing,
+}
+
+fn bake(
+    engine: &LocalEngine,
+    request: &BakeImage,
+    publish: Publish,
+    reporter: &dyn Reporter,
+) -> Result<ImageInfo> {
     let pool = engine.pool()?;
-    pool.check_image_tag(&request.tag)?;
-    let bake = Bake { engine, pool: &pool, request, reporter };
+    let bake = Bake { engine, pool: &pool, request, publish, reporter };
     match &request.source {
         BoxSource::Box(name) if runs(&pool, name)? => bake.of_running(name),
         BoxSource::Image(tag) => {
@@ -56,6 +79,7 @@ struct Bake<'b> {
     engine: &'b LocalEngine,
     pool: &'b Pool,
     request: &'b BakeImage,
+    publish: Publish,
     reporter: &'b dyn Reporter,
 }
 
@@ -198,6 +222,10 @@ impl Bake<'_> {
             pack: None,
             digests: None,
         };
-        Ok(stage.publish_image(&self.request.tag, image)?)
+        let tag = &self.request.tag;
+        Ok(match self.publish {
+            Publish::New => stage.publish_image(tag, image)?,
+            Publish::Replacing => stage.replace_image(tag, image, self.engine.config.wait)?,
+        })
     }
 }

@@ -28,6 +28,7 @@ mod pack;
 mod pause;
 mod pull;
 mod push;
+mod recipe;
 mod rename;
 mod service;
 mod snapshot_create;

@@ -2,23 +2,23 @@
 
 use super::{
     base_build, base_export, base_import, base_install, base_save, check, copy, create, delete, detach, diff,
-    exec, fork, gc, hub, image, image_bake, info, init, kernel, key, logs, pack, pause, pull, push, rename,
-    snapshot_create, snapshot_restore, start, status, stop, unpack, update,
+    exec, fork, gc, hub, image, image_bake, info, init, kernel, key, logs, pack, pause, pull, push, recipe,
+    rename, snapshot_create, snapshot_restore, start, status, stop, unpack, update,
 };
 use crate::{LocalEngine, doctor};
 use std::io::{Read, Write};
 use tine_model::{
     AddToHub, BakeImage, BaseAlias, BaseInfo, BaseRef, BaseSummary, BoxInfo, BoxKind, BoxName, BoxPath,
-    BoxRef, BoxStatus, BoxSummary, BuildBase, CheckReport, CheckRequest, CreateBox, CreateSnapshot,
-    DeleteBase, DeleteBaseReport, DeleteBoxReport, DetachReport, DiffFile, DiffFileRequest, DiffStatus,
-    DiffStatusRequest, DiskUsage, DoctorReport, Error, ErrorCode, ExecOutcome, ExecRequest, ExecStreams,
-    ForkReport, ForkRequest, ForkedBox, GcReport, HubCheck, HubPackage, ImageInfo, ImageTag, ImportBase,
-    ImportKernel, InitHub, InitRequest, InstallBase, KernelInfo, KeyInfo, KeyName, KeyRef, ListBoxes,
-    ListHub, LogsRequest, NewFiles, PackImage, PackReport, PathKind, PoolInfo, ProcessInfo, ProjectName,
-    PruneReport, PruneSnapshots, PublishedPack, PullImage, PullReport, PushImage, PushReport, RemoveFromHub,
-    Reporter, RestoreReport, RestoreSnapshot, Result, SaveBase, Service, Sha256Digest, Siblings,
-    SnapshotInfo, SnapshotName, StopBox, TrustPolicy, TrustRule, UnpackImage, UnpackReport, UpdateBox,
-    UpdateReport, VolumeInfo, VolumeRef, WrittenBase,
+    BoxRef, BoxStatus, BoxSummary, BuildBase, BuildRecipe, BuiltRecipe, CheckReport, CheckRequest, CreateBox,
+    CreateSnapshot, DeleteBase, DeleteBaseReport, DeleteBoxReport, DetachReport, DiffFile, DiffFileRequest,
+    DiffStatus, DiffStatusRequest, DiskUsage, DoctorReport, Error, ErrorCode, ExecOutcome, ExecRequest,
+    ExecStreams, ForkReport, ForkRequest, ForkedBox, GcReport, HubCheck, HubPackage, ImageInfo, ImageTag,
+    ImportBase, ImportKernel, InitHub, InitRequest, InstallBase, KernelInfo, KeyInfo, KeyName, KeyRef,
+    ListBoxes, ListHub, LogsRequest, NewFiles, PackImage, PackReport, PathKind, PoolInfo, ProcessInfo,
+    ProjectName, PruneReport, PruneSnapshots, PublishedPack, PullImage, PullReport, PushImage, PushReport,
+    RecipeInfo, RemoveFromHub, Reporter, RestoreReport, RestoreSnapshot, Result, SaveBase, Service,
+    Sha256Digest, Siblings, SnapshotInfo, SnapshotName, StopBox, TrustPolicy, TrustRule, UnpackImage,
+    UnpackReport, UpdateBox, UpdateReport, VolumeInfo, VolumeRef, WrittenBase,
 };
 
 impl Service for LocalEngine {
@@ -282,6 +282,13 @@ impl Service for LocalEngine {
     }
     fn import_kernel(&self, request: &ImportKernel, reporter: &dyn Reporter) -> Result<KernelInfo> {
         kernel::import(self, request, reporter)
+    }
+
+    fn list_recipes(&self) -> Result<Vec<RecipeInfo>> {
+        recipe::list(self)
+    }
+    fn build_recipe(&self, request: &BuildRecipe, reporter: &dyn Reporter) -> Result<BuiltRecipe> {
+        recipe::build(self, request, reporter)
     }
 
     fn create_volume(&self, name: &VolumeRef) -> Result<VolumeInfo> {

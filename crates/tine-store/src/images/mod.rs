@@ -247,13 +247,16 @@ impl StateStage<'_> {
         Ok(meta.into_info(tag.clone()))
     }
 
-    /// Makes it the image `tag` in the place of the one that has the tag, waiting up to `wait` for who is making boxes
+    /// Makes it the image `tag` in the place of the one that has the tag, if there is one, waiting up to `wait` for who is making boxes
     /// of that. Machines that came from it go on. Durable on return.
     ///
     /// # Errors
     /// `NotFound`, `Busy`; `Corrupt` when a file is missing; `Full`.
     pub fn replace_image(self, tag: &ImageTag, image: NewImage, wait: Duration) -> Result<ImageInfo> {
         let pool = self.pool();
+        if !pool.layout().image(tag).exists() {
+            return self.publish_image(tag, image);
+        }
         let meta = self.complete_image(image)?;
         let _lock = pool.lock_image(tag, LockMode::Exclusive, wait)?;
         self.replace(&pool.layout().image(tag))?;

@@ -28,6 +28,7 @@ pub mod pack;
 pub mod ps;
 pub mod pull;
 pub mod push;
+pub mod recipe;
 pub mod rename;
 pub mod shell;
 pub mod snapshot;
@@ -93,6 +94,7 @@ pub fn run(service: &dyn Service, project: &ProjectName, command: &Command, out:
         Command::Hub(command) => hub::run(service, command, out),
         Command::Key(command) => key::run(service, command, out),
         Command::Kernel(command) => kernel::run(service, command, out),
+        Command::Recipe(command) => recipe::run(service, command, out),
         Command::Volume(command) => volume::run(service, project, command, out),
         Command::Completion(args) => completion::run(args, out),
         Command::Version(_) => version::run(out),

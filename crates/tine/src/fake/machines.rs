@@ -92,6 +92,33 @@ pub fn kernel(text: &str, default: bool) -> KernelInfo {
     }
 }
 
+/// A recipe whose base is there when its image is.
+pub fn recipe(text: &str, image: RecipeState) -> RecipeInfo {
+    RecipeInfo {
+        name: name(text),
+        about: "something\x1b[2J waits".into(),
+        parent: Some(name("box-base")),
+        script_sha256: Sha256Digest([0xab; 32]),
+        memory_bytes: ByteSize::mib(256),
+        disk_bytes: ByteSize::gib(4),
+        warm: vec!["server &".into()],
+        ready: "ask server".into(),
+        base: if image == RecipeState::Missing { image } else { RecipeState::Current },
+        image,
+    }
+}
+
+/// What `recipe build` answers: there is no recipe `nope`, and the image of `python-numpy` is there already.
+pub fn built(request: &BuildRecipe) -> Result<BuiltRecipe> {
+    if request.name.as_str() == "nope" {
+        return Err(Error::new(ErrorCode::NotFound, "no recipe is named nope").hint("tine recipe list"));
+    }
+    let tag = request.tag.clone().unwrap_or_else(|| name(request.name.as_str()));
+    let baked = request.force || request.name.as_str() != "python-numpy";
+    let base = request.name.first_version();
+    Ok(BuiltRecipe { name: request.name.clone(), base, base_created: baked, image: image(&tag), baked })
+}
+
 /// What takes space besides boxes.
 pub fn stored() -> Vec<StoredUsage> {
     let one = |kind, name: &str, mib| StoredUsage {

@@ -106,9 +106,34 @@ fn kernels() {
 }
 
 #[test]
+fn recipes() {
+    insta::assert_snapshot!(transcript(
+        &[
+            "tine recipe list",
+            "tine -q recipe list",
+            "tine -j recipe list",
+            "tine recipe build nodejs python-numpy",
+            "tine -q recipe build --all --force",
+            "tine -j recipe build python-numpy --tag numpy-2 --force",
+            "tine recipe build nodejs nope",
+            "tine -j recipe build nope",
+            "tine recipe build nodejs python-numpy --tag x",
+        ],
+        false
+    ));
+}
+
+#[test]
 fn no_machines() {
     insta::assert_snapshot!(transcript(
-        &["tine image list", "tine images -q", "tine images -j", "tine kernel list", "tine df"],
+        &[
+            "tine image list",
+            "tine images -q",
+            "tine images -j",
+            "tine kernel list",
+            "tine recipe list",
+            "tine df"
+        ],
         true
     ));
 }
