@@ -48,6 +48,9 @@ pub struct PushImage {
     pub target: String,
     /// The hub; the default one when none.
     pub hub: Option<String>,
+    /// Where its recipe lies, for readers of a hub.
+    #[serde(default)]
+    pub recipe_path: Option<String>,
 }
 
 /// What `push` did.

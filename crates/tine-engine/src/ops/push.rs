@@ -30,7 +30,7 @@ pub fn run(engine: &LocalEngine, request: &PushImage, reporter: &dyn Reporter) -
                 file: file.display().to_string(),
                 package,
                 description: None,
-                recipe_path: None,
+                recipe_path: request.recipe_path.clone(),
                 password: request.pack.password.clone(),
             };
             let published = hubs::add(engine, &add, reporter)?;

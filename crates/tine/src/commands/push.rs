@@ -43,7 +43,7 @@ pub fn run(service: &dyn Service, args: &Args, out: &mut Output) -> Outcome {
         sign: args.sign.clone(),
         password: password(),
     };
-    let request = PushImage { pack, target: args.target.clone(), hub: args.hub.clone() };
+    let request = PushImage { pack, target: args.target.clone(), hub: args.hub.clone(), recipe_path: None };
     let report = progress.cause(service.push_image(&request, &progress))?;
     drop(progress);
     let name = report.package.as_ref().map_or_else(|| report.place.clone(), ToString::to_string);

@@ -1,13 +1,16 @@
-//! `tine recipe list` and `tine recipe build`: maintained definitions that become warmed images.
+//! `tine recipe list`, `build` and `publish`: maintained definitions that become warmed images.
 
-use super::count;
+use super::{count, pack::password};
 use crate::{
     failure::{Outcome, usage},
     output::Output,
     progress::Length,
 };
 use serde::Serialize;
-use tine_model::{BaseAlias, BuildRecipe, BuiltRecipe, Error, ImageTag, RecipeInfo, Service};
+use tine_model::{
+    BaseAlias, BuildRecipe, BuiltRecipe, Error, ImageTag, KeyName, PackImage, PushImage, PushReport,
+    RecipeInfo, Result, Service,
+};
 
 /// The commands of `recipe`.
 #[derive(Debug, clap::Subcommand)]
@@ -17,6 +20,8 @@ pub enum Command {
     List(ListArgs),
     /// Make the images of recipes, and the bases they need, unless they are there
     Build(BuildArgs),
+    /// Make the images of recipes where they are not there, pack them, and add them to a hub's folder
+    Publish(PublishArgs),
 }
 
 /// What `recipe list` takes.
@@ -44,6 +49,35 @@ pub struct BuildArgs {
     pub force: bool,
 }
 
+/// What `recipe publish` takes.
+#[derive(Debug, clap::Args)]
+#[command(
+    after_help = "Examples:\n  tine recipe publish --all --hub /srv/hub\n  tine recipe publish nodejs --hub /srv/hub --owner me --sign release"
+)]
+pub struct PublishArgs {
+    /// The recipes
+    #[arg(value_name = "NAME", required_unless_present = "all", conflicts_with = "all")]
+    pub names: Vec<BaseAlias>,
+    /// Every recipe
+    #[arg(long)]
+    pub all: bool,
+    /// The hub's folder [default: TINE_HUB_URL, or that of `tine hub default`]
+    #[arg(long, value_name = "DIR")]
+    pub hub: Option<String>,
+    /// The part of the packages' names before the slash
+    #[arg(long, value_name = "OWNER", default_value = "tine")]
+    pub owner: ImageTag,
+    /// Sign the packs with a key; TINE_KEY_PASSWORD is its password
+    #[arg(long, value_name = "KEY")]
+    pub sign: Option<KeyName>,
+}
+
+/// The document of `recipe publish`.
+#[derive(Serialize)]
+struct Published<'a> {
+    published: &'a [PushReport],
+}
+
 /// The document of `recipe build`.
 #[derive(Serialize)]
 struct Built<'a> {
@@ -55,6 +89,7 @@ pub fn run(service: &dyn Service, command: &Command, out: &mut Output) -> Outcom
     match command {
         Command::List(_) => list(service, out),
         Command::Build(args) => build(service, args, out),
+        Command::Publish(args) => publish(service, args, out),
     }
 }
 
@@ -67,6 +102,53 @@ fn list(service: &dyn Service, out: &mut Output) -> Outcome {
     Ok(0)
 }
 
+/// Publishes one recipe after the other and prints each package; ends with the first failure.
+fn publish(service: &dyn Service, args: &PublishArgs, out: &mut Output) -> Outcome {
+    let names = match args.all {
+        true => service.list_recipes()?.into_iter().map(|recipe| recipe.name).collect(),
+        false => args.names.clone(),
+    };
+    let mut published: Vec<PushReport> = Vec::new();
+    for name in names {
+        let done = publish_one(service, args, &name, out);
+        let report = done.map_err(|error| in_the_middle(error, &name, published.len()))?;
+        let package = report.package.as_ref().map(ToString::to_string).unwrap_or_default();
+        let lines = out.at_once();
+        lines.item(&package, &package);
+        lines.conclude()?;
+        out.say(&format!("published {package}: {}", report.sent_bytes));
+        published.push(report);
+    }
+    out.names(&Published { published: &published }, &[] as &[&str])?;
+    Ok(0)
+}
+
+fn publish_one(
+    service: &dyn Service,
+    args: &PublishArgs,
+    name: &BaseAlias,
+    out: &Output,
+) -> Result<PushReport> {
+    let progress = out.progress(Length::Long);
+    let request = BuildRecipe { name: name.clone(), tag: None, force: false };
+    let image = progress.cause(service.build_recipe(&request, &progress))?.image;
+    let pack = PackImage {
+        tag: image.tag,
+        description: None,
+        base_image: None,
+        layout: None,
+        sign: args.sign.clone(),
+        password: password(),
+    };
+    let request = PushImage {
+        pack,
+        target: format!("{}/{name}", args.owner),
+        hub: args.hub.clone(),
+        recipe_path: Some(format!("recipes/{name}")),
+    };
+    progress.cause(service.push_image(&request, &progress))
+}
+
 /// Builds one recipe after the other and prints each image's tag as it is there; ends with the first failure.
 fn build(service: &dyn Service, args: &BuildArgs, out: &mut Output) -> Outcome {
     let mut built: Vec<BuiltRecipe> = Vec::new();
@@ -74,7 +156,7 @@ fn build(service: &dyn Service, args: &BuildArgs, out: &mut Output) -> Outcome {
         let progress = out.progress(Length::Long);
         let result = progress.cause(service.build_recipe(&request, &progress));
         drop(progress);
-        let recipe = result.map_err(|error| in_the_middle(error, &request.name, &built))?;
+        let recipe = result.map_err(|error| in_the_middle(error, &request.name, built.len()))?;
         report(&recipe, out)?;
         built.push(recipe);
     }
@@ -110,8 +192,8 @@ fn report(recipe: &BuiltRecipe, out: &mut Output) -> Outcome<()> {
 }
 
 /// An error says what it was about, and what was done before it.
-fn in_the_middle(error: Error, name: &BaseAlias, built: &[BuiltRecipe]) -> Error {
-    match built.len() {
+fn in_the_middle(error: Error, name: &BaseAlias, done: usize) -> Error {
+    match done {
         0 => error,
         done => error.context(format!("{name}, after {}", count(done, "recipe"))),
     }
