@@ -85,7 +85,7 @@ fn an_image_takes_the_place_of_another() {
     let first = replace().unwrap();
     let second = replace().unwrap();
     assert_ne!(first.id, second.id);
-    assert_eq!(pool.list_images(&Silent).unwrap(), [second.clone()]);
+    assert_eq!(pool.list_images(&Silent).unwrap(), std::slice::from_ref(&second));
     let forking = pool.open_image(&tag("warm")).unwrap();
     assert_eq!(code(replace()), ErrorCode::Busy);
     drop(forking);
