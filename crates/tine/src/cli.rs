@@ -188,13 +188,16 @@ fn project_arg() -> Arg {
 
 /// The project typed, the one nearest to the end of the line, and whether the command may have one at all.
 pub fn typed_project(matches: &ArgMatches) -> (Option<ProjectName>, bool) {
-    let (mut level, mut found, mut allowed) = (Some(matches), None, true);
-    while let Some(here) = level {
-        allowed = here.try_get_one::<ProjectName>(PROJECT).is_ok();
+    let grammar = grammar();
+    let (mut level, mut command, mut found, mut allowed) = (Some(matches), Some(&grammar), None, true);
+    while let (Some(here), Some(what)) = (level, command) {
+        allowed = what.get_arguments().any(|argument| argument.get_id() == PROJECT);
         if let Ok(Some(project)) = here.try_get_one::<ProjectName>(PROJECT) {
             found = Some(project.clone());
         }
-        level = here.subcommand().map(|(_, below)| below);
+        let below = here.subcommand();
+        level = below.map(|(_, matches)| matches);
+        command = below.and_then(|(name, _)| what.find_subcommand(name));
     }
     (found, allowed)
 }
