@@ -59,10 +59,16 @@ fn a_hub_is_made_filled_searched_verified_and_emptied() {
     f.ok(&["hub", "remove", "tine/numpy@v2", "--hub", &name, "--yes"]);
     assert_eq!(f.json(&["hub", "list", "--hub", &name])[2]["version"], "v1");
     f.ok(&["hub", "remove", "others/base", "--hub", &name, "--yes"]);
-    assert!(f.refuses("not_found", &["hub", "remove", "others/base", "--hub", &name, "--yes"]).contains("others/base"));
+    assert!(
+        f.refuses("not_found", &["hub", "remove", "others/base", "--hub", &name, "--yes"])
+            .contains("others/base")
+    );
     assert_eq!(f.ok(&["-q", "hub", "list", "--hub", &name]), "others/chain\ntine/numpy\n");
     assert!(f.json(&["hub", "verify", "--hub", &name])["problems"].as_array().unwrap().is_empty());
-    assert!(!folder.join("packs/others/base").exists() || support::names(&folder.join("packs/others/base")).is_empty());
+    assert!(
+        !folder.join("packs/others/base").exists()
+            || support::names(&folder.join("packs/others/base")).is_empty()
+    );
 }
 
 #[test]
@@ -88,7 +94,10 @@ fn packages_are_pulled_by_name_and_version() {
     let url = web.url("");
     assert_eq!(g.ok(&["-q", "images", "--hub", &url]), "others/base\nothers/chain\ntine/numpy\n");
     let report = g.json(&["pull", "tine/numpy", "--hub", &url]);
-    assert_eq!((&report["package"], &report["images"][0]["image"]["tag"]), (&"tine/numpy@v2".into(), &"two".into()));
+    assert_eq!(
+        (&report["package"], &report["images"][0]["image"]["tag"]),
+        (&"tine/numpy@v2".into(), &"two".into())
+    );
     let done = g.run(&["pull", "tine/numpy@v1", "--hub", &url]);
     assert_eq!((done.code, done.out.as_str()), (0, "one\n"), "{done:?}");
     assert!(done.err.contains("pulled tine/numpy@v1: fetched "), "{done:?}");
@@ -115,7 +124,8 @@ fn a_pack_is_pulled_by_its_url_with_what_lies_beside() {
     assert_eq!(f.downloads(), Vec::<String>::new());
     sample(&folder, DISK);
     assert_eq!(f.ok(&["pull", &url]), "v1-sidecar\n");
-    let asked = |web: &Web| web.log().iter().filter(|line| line.contains(DISK) && line.starts_with("GET")).count();
+    let asked =
+        |web: &Web| web.log().iter().filter(|line| line.contains(DISK) && line.starts_with("GET")).count();
     let before = asked(&web);
     assert_eq!(f.ok(&["pull", &url, "--tag", "second"]), "second\n");
     assert_eq!(asked(&web), before, "the disk is here already");
@@ -184,7 +194,9 @@ fn registries_of_others_are_read_and_lies_in_them_found() {
     write(registry(V1, Some(&right), 2));
     let message = f.leaves_all("incompatible", &["pull", "official/py", "--hub", &url]);
     assert!(message.contains("schema_version 2"), "{message}");
-    for (bad, code) in [("{", "invalid_input"), ("[]", "invalid_input"), ("{\"schema_version\":1}", "invalid_input")] {
+    for (bad, code) in
+        [("{", "invalid_input"), ("[]", "invalid_input"), ("{\"schema_version\":1}", "invalid_input")]
+    {
         write(bad.into());
         f.leaves_all(code, &["images", "--hub", &url]);
     }
@@ -258,7 +270,8 @@ fn a_pull_goes_on_where_the_server_broke_off() {
     assert!(!f.downloads().is_empty());
     web.heal();
     let report = f.json(&["pull", &url]);
-    let (fetched, reused) = (report["fetched_bytes"].as_u64().unwrap(), report["reused_bytes"].as_u64().unwrap());
+    let (fetched, reused) =
+        (report["fetched_bytes"].as_u64().unwrap(), report["reused_bytes"].as_u64().unwrap());
     assert!(reused > 8 << 20 && fetched < 36 << 20, "fetched {fetched}, reused {reused}");
     assert_eq!((f.tags(), f.downloads()), (vec!["big".to_owned()], vec![]));
     // another file under the same URL is not glued to the first

@@ -18,13 +18,18 @@ fn a_pack_of_others_comes_out_as_it_came_in() {
     let pack = sample(f.dir(), V1);
     let done = f.run(&["unpack", &pack]);
     assert_eq!((done.code, done.out.as_str()), (0, "v1-base\n"), "{done:?}");
-    assert!(done.err.contains("verified and stored") && done.err.contains("tine image show v1-base"), "{done:?}");
+    assert!(
+        done.err.contains("verified and stored") && done.err.contains("tine image show v1-base"),
+        "{done:?}"
+    );
     let out = text(&f.dir().join("out.tar.zst"));
     let done = f.run(&["pack", "--tag", "v1-base", "-o", &out]);
     assert_eq!((done.code, done.out.as_str()), (0, format!("{out}\n").as_str()), "{done:?}");
     assert!(done.err.contains("layout v1") && done.err.contains(&format!("tine unpack {out}")), "{done:?}");
     assert_eq!(contents(&out), contents(&pack));
-    for line in ["description = \"tiny v1 vector\"", "base_image = \"python:3.12-slim\"", "forkd_pack_version = 1"] {
+    for line in
+        ["description = \"tiny v1 vector\"", "base_image = \"python:3.12-slim\"", "forkd_pack_version = 1"]
+    {
         assert!(manifest(&out).contains(line), "{line}: {}", manifest(&out));
     }
     f.check();
@@ -71,7 +76,10 @@ fn a_chain_becomes_an_image_for_each_link_and_a_chain_again() {
     let (f, g) = (Fixture::empty(), Fixture::empty());
     let pack = sample(f.dir(), V2);
     assert_eq!(f.ok(&["unpack", &pack]), "py-base\npy-numpy\npy-pandas\n");
-    assert_eq!((f.fact("py-pandas", "parent"), f.fact("py-numpy", "parent")), ("py-numpy".into(), "py-base".into()));
+    assert_eq!(
+        (f.fact("py-pandas", "parent"), f.fact("py-numpy", "parent")),
+        ("py-numpy".into(), "py-base".into())
+    );
     let again = text(&f.dir().join("again.tar.zst"));
     let report = f.json(&["pack", "--tag", "py-pandas", "-o", &again]);
     assert_eq!((&report["layout"], report["images"].as_array().unwrap().len()), (&"v2".into(), 3));
@@ -97,7 +105,10 @@ fn a_head_alone_leaves_its_ancestors_behind_in_the_first_layout() {
     let alone = text(&f.dir().join("alone.tar.zst"));
     f.ok(&["pack", "--tag", "py-pandas", "--format", "v1", "-o", &alone]);
     let (all, one) = (contents(&pack), contents(&alone));
-    assert_eq!((&one["memory.bin"], &one["vmstate"]), (&all["py-pandas/memory.bin"], &all["py-pandas/vmstate"]));
+    assert_eq!(
+        (&one["memory.bin"], &one["vmstate"]),
+        (&all["py-pandas/memory.bin"], &all["py-pandas/vmstate"])
+    );
     let g = Fixture::empty();
     assert_eq!(g.ok(&["unpack", &alone]), "py-pandas\n");
     assert_eq!(g.fact("py-pandas", "memory_digest"), f.fact("py-pandas", "memory_digest"));
@@ -198,7 +209,10 @@ fn a_taken_tag_is_refused_and_replaced_only_by_force() {
     assert_eq!(f.fact("t", "memory_digest"), first);
     assert_eq!(f.ok(&["unpack", &two, "--tag", "u"]), "u\n");
     assert_eq!(f.ok(&["unpack", &two, "--force"]), "t\n");
-    assert_eq!((f.fact("t", "memory_digest"), f.tags()), (f.fact("u", "memory_digest"), vec!["t".into(), "u".into()]));
+    assert_eq!(
+        (f.fact("t", "memory_digest"), f.tags()),
+        (f.fact("u", "memory_digest"), vec!["t".into(), "u".into()])
+    );
     f.ok(&["unpack", &two, "--force"]);
     assert_eq!(f.staging(), Vec::<String>::new());
     f.check();
@@ -223,7 +237,8 @@ fn parents_that_are_here_are_used_and_others_refused() {
         f.ok(&["unpack", &base]);
         let ids = (f.fact("root", "id"), f.fact("mid", "id"));
         let report = f.json(&["unpack", &long]);
-        let reused: Vec<_> = report["images"].as_array().unwrap().iter().map(|i| i["reused"].clone()).collect();
+        let reused: Vec<_> =
+            report["images"].as_array().unwrap().iter().map(|i| i["reused"].clone()).collect();
         assert_eq!(reused, [true, true, false], "{layout:?}");
         assert_eq!((f.fact("root", "id"), f.fact("mid", "id")), ids);
         // the same ancestor's name for another image
@@ -315,7 +330,10 @@ fn a_pool_that_fills_up_stays_usable() {
         let large = make(&f.dir().join("large.tar.zst"), layout, "large", 300, 2);
         let before = f.seen();
         let done = f.run(&["--json", "unpack", &large]);
-        assert!(done.code == 1 && (done.out.contains("pool_full") || done.out.contains("too_large")), "{done:?}");
+        assert!(
+            done.code == 1 && (done.out.contains("pool_full") || done.out.contains("too_large")),
+            "{done:?}"
+        );
         f.assert_unchanged(&before);
         f.ok(&["unpack", &small, "--tag", "again"]);
         f.ok(&["image", "delete", "again", "--yes"]);
@@ -344,7 +362,8 @@ fn what_cannot_be_packed_is_refused_and_leaves_no_file() {
     fs::create_dir(&folder).unwrap();
     let out = text(&folder.join("x.tar.zst"));
     assert!(f.leaves_all("not_found", &["pack", "--tag", "nobody", "-o", &out]).contains("nobody"));
-    let message = f.leaves_all("usage", &["pack", "--tag", "v1-base", "--format", "v1", "--sign", "k", "-o", &out]);
+    let message =
+        f.leaves_all("usage", &["pack", "--tag", "v1-base", "--format", "v1", "--sign", "k", "-o", &out]);
     assert!(message.contains("signature"), "{message}");
     f.leaves_all("not_found", &["pack", "--tag", "v1-base", "--format", "v3", "--sign", "k", "-o", &out]);
     f.refuses("usage", &["pack", "--tag", "v1-base", "--format", "v9", "-o", &out]);

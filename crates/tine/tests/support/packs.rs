@@ -2,14 +2,14 @@
 
 #![expect(dead_code, clippy::unwrap_used, reason = "each test uses its own part, and fails by panicking")]
 
-use super::{Fixture, names};
+use crate::support::{Fixture, names};
 use sha2::{Digest, Sha256};
 use std::{
     collections::BTreeMap,
     fs::{self, File},
     io::Read,
     os::unix::fs::FileExt,
-    path::{Path, PathBuf},
+    path::Path,
 };
 use tine_model::{Sha256Digest, Silent, Timestamp};
 use tine_pack::{Layout, Source, SourceFile, SourceLink};

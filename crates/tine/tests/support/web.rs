@@ -151,9 +151,10 @@ impl State {
                 );
                 (head, &content[from..to])
             }
-            None => {
-                (format!("HTTP/1.1 200 OK\r\nContent-Length: {}\r\n{common}\r\n", content.len()), &content[..])
-            }
+            None => (
+                format!("HTTP/1.1 200 OK\r\nContent-Length: {}\r\n{common}\r\n", content.len()),
+                &content[..],
+            ),
         };
         stream.write_all(head.as_bytes())?;
         if asked.method == "HEAD" {
