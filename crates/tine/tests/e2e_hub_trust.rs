@@ -5,6 +5,7 @@
 #[path = "support/packs.rs"]
 mod packs;
 mod support;
+#[expect(dead_code, reason = "its servers are as good as they can be")]
 #[path = "support/web.rs"]
 mod web;
 

@@ -5,6 +5,7 @@
 #[path = "support/packs.rs"]
 mod packs;
 mod support;
+#[expect(dead_code, reason = "its servers are as good as they can be")]
 #[path = "support/web.rs"]
 mod web;
 
@@ -54,8 +55,10 @@ fn stop_at_random(f: &Fixture, words: &[&str], signal: Signal) {
         if !ended.status.success() {
             stopped += 1;
             if signal == Signal::INT {
-                let code = ended.status.code();
-                assert!(code == Some(130) || code.is_none(), "{ended:?}");
+                // no code: it had not come so far as to hear of it
+                let said = String::from_utf8_lossy(&ended.stderr).into_owned();
+                let polite = ended.status.code() == Some(1) && said.contains("stopped as asked");
+                assert!(polite || ended.status.code().is_none(), "{ended:?}");
                 assert!(asked.elapsed() < Duration::from_secs(5), "it stops at once: {:?}", asked.elapsed());
                 assert_eq!(f.staging(), Vec::<String>::new(), "{ended:?}");
             }

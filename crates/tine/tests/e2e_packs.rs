@@ -121,7 +121,8 @@ fn a_disk_that_does_not_lie_beside_is_named_with_a_hint() {
     let pack = sample(&f.dir().join("in"), BESIDE);
     let message = f.leaves_all("not_found", &["unpack", &pack]);
     assert!(message.contains(DISK) && message.contains("does not lie beside"), "{message}");
-    assert!(f.fails(1, &["unpack", &pack]).contains("\nhint: "));
+    let done = f.run(&["unpack", &pack]);
+    assert!(done.err.contains("\nhint: fetch it"), "{done:?}");
     fs::write(f.dir().join("in").join(DISK), b"something else").unwrap();
     f.leaves_all("invalid_input", &["unpack", &pack]);
     fs::write(f.dir().join("in").join(DISK), zstd::encode_all(&[7u8; 262_144][..], 3).unwrap()).unwrap();
@@ -259,7 +260,7 @@ fn what_is_no_pack_is_refused() {
     let (missing, folder) = (text(&f.dir().join("no-such.tar.zst")), text(f.dir()));
     assert!(f.leaves_all("not_found", &["unpack", &missing]).contains(&missing));
     let message = f.refuses("invalid_input", &["unpack", &folder]);
-    assert!(message.contains("folder") || message.contains("directory"), "{message}");
+    assert!(message.contains("is a directory"), "{message}");
     for (name, content) in [("empty", &b""[..]), ("text", b"hello\n"), ("zeros", &[0; 5000])] {
         let file = f.file(name, content);
         let message = f.leaves_all("invalid_input", &["unpack", &text(&file)]);
@@ -290,7 +291,7 @@ fn hostile_samples_are_refused() {
     require!("btrfs");
     let f = Fixture::empty();
     let samples = [
-        ("b06-tag-traversal-v1.tar.zst", "invalid_name"),
+        ("b06-tag-traversal-v1.tar.zst", "invalid_input"),
         ("b16-sha-mismatch.tar.zst", "corrupt"),
         ("b28-symlink-entry.tar.zst", "invalid_input"),
     ];
@@ -349,7 +350,8 @@ fn a_pool_that_fills_up_stays_usable() {
     assert_eq!(f.staging(), Vec::<String>::new());
     f.check();
     f.ok(&["image", "delete", "copy0", "--yes"]);
-    f.ok(&["unpack", &most, "--tag", "back"]);
+    // the file system gives room back in the background
+    support::eventually("there is room again", || f.run(&["unpack", &most, "--tag", "back"]).code == 0);
     f.check();
 }
 

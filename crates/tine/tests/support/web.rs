@@ -1,6 +1,6 @@
 //! A web server of static files, as good or bad as a test wants it.
 
-#![expect(dead_code, clippy::unwrap_used, reason = "each test uses its own part, and fails by panicking")]
+#![expect(clippy::unwrap_used, reason = "a test fails by panicking")]
 
 use std::{
     fs,
