@@ -77,6 +77,10 @@ fn beside(file: &Path, manifest: &Manifest) -> Result<Vec<PathBuf>> {
 /// The manifest of a pack, which is all that is read of it.
 fn manifest_of(file: &Path, reporter: &dyn Reporter) -> Result<Manifest> {
     let mut input = File::open(file).map_err(|e| io_error("open", file, &e))?;
+    if input.metadata().is_ok_and(|meta| meta.is_dir()) {
+        let message = format!("{} is a directory, and no pack", file.display());
+        return Err(Error::new(ErrorCode::InvalidInput, message));
+    }
     let mut peek = Peek(None);
     let read = tine_pack::read(&mut input, &Limits::default(), &mut peek, reporter);
     match (peek.0, read) {

@@ -91,9 +91,21 @@ impl Pull<'_> {
         let dir = self.pool.downloads_dir();
         fs::create_dir_all(&dir).map_err(|e| io_error("create", &dir, &e))?;
         let name = file_name(&self.wanted.location);
-        let result = self.fetch(&dir, &name, request);
+        let was_here = has_begun(&dir, &name);
+        match self.fetch_or_forget(&dir, &name, request) {
+            // the server may have another file by now, and its beginning was read before that was known
+            Err(error) if was_here && is_of_content(error.code) => {
+                self.reporter.note(&format!("fetching it from the beginning: {}", error.message));
+                self.fetch_or_forget(&dir, &name, request)
+            }
+            result => result,
+        }
+    }
+
+    fn fetch_or_forget(&self, dir: &Path, name: &str, request: &UnpackImage) -> Result<PullReport> {
+        let result = self.fetch(dir, name, request);
         if result.as_ref().is_err_and(|error| !goes_on(error.code)) {
-            forget(&dir, &name);
+            forget(dir, name);
         }
         result
     }
@@ -145,8 +157,11 @@ impl Pull<'_> {
                 Ok(Some(Box::new(file)))
             }
             Err(error) => match Error::from(error) {
-                error if error.code == ErrorCode::NotFound => Ok(None),
-                error => Err(error),
+                error if goes_on(error.code) => Err(error),
+                error => {
+                    forget(dir, name);
+                    if error.code == ErrorCode::NotFound { Ok(None) } else { Err(error) }
+                }
             },
         }
     }
@@ -185,6 +200,16 @@ fn file_name(location: &Location) -> String {
 /// Whether the next pull goes on with what is here: not with what was refused.
 fn goes_on(code: ErrorCode) -> bool {
     matches!(code, ErrorCode::Unreachable | ErrorCode::Cancelled | ErrorCode::PoolFull | ErrorCode::Internal)
+}
+
+/// Whether there is something of a download that the next one goes on with.
+fn has_begun(dir: &Path, name: &str) -> bool {
+    ["", ".partial"].iter().any(|ending| dir.join(format!("{name}{ending}")).exists())
+}
+
+/// Whether it was the content that was refused.
+fn is_of_content(code: ErrorCode) -> bool {
+    matches!(code, ErrorCode::Corrupt | ErrorCode::InvalidInput)
 }
 
 /// Removes what a download has left.

@@ -31,7 +31,7 @@ pub(super) fn take(
     siblings: &Siblings<'_>,
 ) -> Result<(UnpackReport, PackTraits)> {
     let reporter = intake.reporter;
-    let limits = Limits { max_bytes: intake.pool.space()?.available, ..Limits::default() };
+    let limits = Limits { max_bytes: intake.pool.room()?.available, ..Limits::default() };
     let mut unpacked = tine_pack::read(pack, &limits, &mut intake, reporter)?;
     intake.disk_from_beside(&mut unpacked, siblings)?;
     let Intake { pool, request, tags, places, signed_by, .. } = intake;

@@ -25,6 +25,20 @@ impl Pool {
         Ok(mountpoint::space(self.root())?)
     }
 
+    /// The same where much is to be written. What was deleted lately is room only after the next commit, so when less
+    /// than half of the pool is free one is made first.
+    ///
+    /// # Errors
+    /// The kernel's.
+    pub fn room(&self) -> Result<Space> {
+        let space = self.space()?;
+        if space.available > space.total / 2 {
+            return Ok(space);
+        }
+        self.commit()?;
+        self.space()
+    }
+
     /// Bytes of the pool, of every box's root, and of images, kernels and cached disks.
     ///
     /// A box's exclusive bytes are those of extents that the kernel says no other tree points to (FIEMAP), so they

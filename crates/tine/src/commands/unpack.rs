@@ -13,7 +13,7 @@ use std::{
     io::{self, Read},
     path::{Path, PathBuf},
 };
-use tine_model::{ImageInfo, ImageTag, Result, Service, UnpackImage, UnpackReport};
+use tine_model::{Error, ErrorCode, ImageInfo, ImageTag, Result, Service, UnpackImage, UnpackReport};
 
 /// What `unpack` takes.
 #[derive(Debug, clap::Args)]
@@ -71,6 +71,10 @@ pub fn present<T: Serialize>(document: &T, report: &UnpackReport, out: &mut Outp
 
 fn open(file: &Path, interrupt: &Interrupt) -> Result<Box<dyn Read + Send>> {
     let opened = File::open(file).map_err(|e| local_error("opening", file, &e))?;
+    if opened.metadata().is_ok_and(|meta| meta.is_dir()) {
+        let message = format!("{} is a directory, and no pack", file.display());
+        return Err(Error::new(ErrorCode::InvalidInput, message).hint("tine unpack FILE"));
+    }
     Ok(Box::new(Patient::new(opened, interrupt.clone())))
 }
 
