@@ -3,8 +3,9 @@ import math, os, shutil, statistics, subprocess, sys, tempfile, time
 
 HERE = os.path.dirname(os.path.abspath(__file__))
 TOP = os.path.dirname(HERE)
-TINE = os.path.join(TOP, "target/release/tine")
-FLOOR = os.path.join(TOP, "target/release/examples/floor")
+TARGET = os.environ.get("CARGO_TARGET_DIR", os.path.join(TOP, "target"))
+TINE = os.path.join(TARGET, "release/tine")
+FLOOR = os.path.join(TARGET, "release/examples/floor")
 QUIET = dict(stdin=subprocess.DEVNULL, stdout=subprocess.DEVNULL, stderr=subprocess.DEVNULL)
 
 
@@ -13,6 +14,12 @@ def sh(*words, **more):
     if done.returncode != 0:
         raise RuntimeError(f"{' '.join(map(str, words))}: {done.returncode}: {done.stderr.strip()[-300:]}")
     return done.stdout
+
+
+def drop_caches():
+    os.sync()
+    with open("/proc/sys/vm/drop_caches", "w") as f:
+        f.write("3")
 
 
 class Pool:
@@ -79,13 +86,18 @@ def command(*words, env=None):
     return run
 
 
-def table(title, cases, runs):
-    for case in cases:
+def timed(cases, runs, warm=True):
+    """Runs the cases in turns."""
+    for case in cases if warm else []:
         case.once()          # a first one warms up and does not count
         case.times.clear()
     for _ in range(runs):
         for case in cases:
             case.once()
+
+
+def table(title, cases, runs):
+    timed(cases, runs)
     print(f"\n### {title}\n\n| what | median | min | max | runs |\n| --- | ---: | ---: | ---: | ---: |")
     for case in cases:
         if case.reason or not case.times:
