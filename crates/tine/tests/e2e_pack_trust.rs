@@ -1,7 +1,5 @@
 //! Keys, signed packs, and what a policy makes of them.
 
-#![expect(clippy::unwrap_used, reason = "a test fails by panicking")]
-
 #[path = "support/packs.rs"]
 mod packs;
 mod support;
