@@ -1,7 +1,5 @@
 //! Hubs: keeping one in a folder, looking at it, pulling from it over HTTP, and pushing.
 
-#![expect(clippy::unwrap_used, reason = "a test fails by panicking")]
-
 #[path = "support/packs.rs"]
 mod packs;
 mod support;
@@ -358,4 +356,24 @@ fn a_push_that_was_not_taken_does_not_say_so() {
     f.leaves_all("unsupported", &["push", "--tag", "v1-base", "o/n", "--hub", &web.url("")]);
     let nowhere = text(&f.dir().join("nowhere"));
     f.leaves_all("not_found", &["push", "--tag", "v1-base", "o/n", "--hub", &nowhere]);
+}
+
+#[test]
+fn a_pull_that_fills_the_pool_leaves_room_again() {
+    require!("btrfs");
+    let f = Fixture::sized("256MiB");
+    let folder = f.dir().join("www");
+    fs::create_dir(&folder).unwrap();
+    make(&folder.join("large"), Layout::V3, "large", 300, 1);
+    let small = make(&folder.join("small"), Layout::V3, "small", 4, 2);
+    let web = Web::of(&folder);
+    let done = f.run(&["--json", "pull", &web.url("large")]);
+    assert!(done.code == 1 && done.out.contains("pool_full") && done.out.contains("tine gc"), "{done:?}");
+    assert_eq!((f.tags(), f.staging()), (vec![], vec![]));
+    f.check();
+    f.ok(&["gc"]);
+    assert_eq!(f.downloads(), Vec::<String>::new());
+    support::eventually("there is room again", || f.run(&["unpack", &small]).code == 0);
+    assert_eq!(f.ok(&["pull", &web.url("small"), "--tag", "pulled"]), "pulled\n");
+    f.check();
 }

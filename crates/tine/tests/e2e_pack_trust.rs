@@ -1,7 +1,5 @@
 //! Keys, signed packs, and what a policy makes of them.
 
-#![expect(clippy::unwrap_used, reason = "a test fails by panicking")]
-
 #[path = "support/packs.rs"]
 mod packs;
 mod support;
@@ -90,6 +88,7 @@ fn only_what_a_trusted_key_signed_is_taken_where_that_is_required() {
     let done = g.run(&["unpack", &pack]);
     assert!(done.code == 0 && done.err.contains("signed by release"), "{done:?}");
     assert_eq!(g.json(&["unpack", &pack, "--tag", "two"])["signed_by"], "release");
+    assert_eq!(g.fact("two", "pack")["signed_by"], "release");
     g.leaves_all("untrusted", &["unpack", &unsigned, "--tag", "three"]);
     g.ok(&["key", "revoke", "release", "--yes"]);
     let message = g.leaves_all("untrusted", &["unpack", &pack, "--tag", "four"]);

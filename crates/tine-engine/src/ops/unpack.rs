@@ -35,7 +35,14 @@ pub(super) fn take(
     let mut unpacked = tine_pack::read(pack, &limits, &mut intake, reporter)?;
     intake.disk_from_beside(&mut unpacked, siblings)?;
     let Intake { pool, request, tags, places, signed_by, .. } = intake;
-    let publication = Publication { engine, pool, request, unpacked: &unpacked, done: Vec::new() };
+    let publication = Publication {
+        engine,
+        pool,
+        request,
+        unpacked: &unpacked,
+        signed_by: signed_by.as_deref(),
+        done: Vec::new(),
+    };
     let images = publication.run(&tags, places)?;
     let traits = trust::traits(&unpacked.manifest, signed_by.is_some());
     Ok((UnpackReport { layout: layout(unpacked.manifest.layout), images, signed_by }, traits))
@@ -216,6 +223,8 @@ struct Publication<'i> {
     pool: &'i Pool,
     request: &'i UnpackImage,
     unpacked: &'i Unpacked,
+    /// The name of the key that has signed the pack.
+    signed_by: Option<&'i str>,
     /// Those that were not there before.
     done: Vec<ImageTag>,
 }
@@ -256,7 +265,10 @@ impl Publication<'_> {
         if let Some(image) = present.clone().filter(|image| !is_head && is_same(image, sums)) {
             return Ok(UnpackedImage { image, reused: true });
         }
-        let new = new_image(manifest, link, sums, parent)?;
+        let mut new = new_image(manifest, link, sums, parent)?;
+        if let Some(origin) = &mut new.pack {
+            origin.signed_by = self.signed_by.map(str::to_owned);
+        }
         let image = if present.is_some() && self.request.force {
             stage.replace_image(tag, new, self.engine.config.wait)?
         } else {
