@@ -55,7 +55,7 @@ pub struct AddArgs {
     /// The pack
     #[arg(value_name = "PACK")]
     pub file: PathBuf,
-    /// OWNER/NAME[@VERSION]; the next free number, as v3, without a version
+    /// OWNER/NAME or OWNER/NAME@VERSION; the next free number, as v3, without a version
     #[arg(value_name = "PACKAGE")]
     pub package: PackageRef,
     /// The hub's folder [default: TINE_HUB_URL, or that of `tine hub default`]

@@ -13,7 +13,7 @@ pub struct Args {
     /// The image
     #[arg(long)]
     pub tag: ImageTag,
-    /// A URL (https: by PUT, s3, gs, az, file, oci; a folder where it ends in /), or OWNER/NAME[@VERSION] at a hub's folder
+    /// A URL (https: by PUT, s3, gs, az, file, oci; a folder where it ends in /), or OWNER/NAME or OWNER/NAME@VERSION at a hub's folder
     pub target: String,
     /// The hub's folder [default: TINE_HUB_URL, or that of `tine hub default`]
     #[arg(long, value_name = "DIR")]
