@@ -18,8 +18,8 @@ apt-get install -q -y --no-install-recommends python3-ipykernel python3-jupyter-
 apt-get clean
 rm -rf /var/lib/apt/lists/*
 
-mkdir -p /root/.ipython/profile_default/startup
-cat > /root/.ipython/profile_default/startup/00-imports.py <<'PYTHON'
+mkdir -p ~root/.ipython/profile_default/startup
+cat > ~root/.ipython/profile_default/startup/00-imports.py <<'PYTHON'
 import numpy as np
 import pandas as pd
 PYTHON

@@ -19,15 +19,13 @@ const DEFAULT_MAX: usize = 4096;
 
 /// The hub that is meant: the one named, that of the configuration, or the pool's default.
 pub fn named(engine: &LocalEngine, pool: &Pool, hub: Option<&str>) -> Result<String> {
-    let configured = || engine.config.hub.clone();
-    let stored = || default_of(pool);
-    match hub.map(str::to_owned).or_else(configured) {
-        Some(hub) => Ok(hub),
-        None => stored()?.ok_or_else(|| {
-            Error::new(ErrorCode::Usage, "no hub is named, and there is no default one")
-                .hint("--hub URL, TINE_HUB_URL, or: tine hub default URL")
-        }),
+    if let Some(hub) = hub.or(engine.config.hub.as_deref()) {
+        return Ok(hub.to_owned());
     }
+    default_of(pool)?.ok_or_else(|| {
+        Error::new(ErrorCode::Usage, "no hub is named, and there is no default one")
+            .hint("--hub URL, TINE_HUB_URL, or: tine hub default URL")
+    })
 }
 
 /// The URL of the hub that is meant; a path is a folder of this host.

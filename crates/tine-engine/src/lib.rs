@@ -130,6 +130,16 @@ fn io_error(doing: &str, path: &Path, error: &std::io::Error) -> Error {
     Error::new(code, format!("{doing} {}: {error}", path.display()))
 }
 
+/// Makes a file that is not there yet, open for reading and writing.
+fn create_new(path: &Path) -> Result<std::fs::File> {
+    std::fs::File::options()
+        .read(true)
+        .write(true)
+        .create_new(true)
+        .open(path)
+        .map_err(|e| io_error("create", path, &e))
+}
+
 /// The error of an operation that the caller asked to stop.
 fn cancelled(doing: &str) -> Error {
     Error::new(ErrorCode::Cancelled, format!("{doing}: cancelled; nothing was changed"))

@@ -2,7 +2,7 @@
 
 use tine_hub::{HubUrl, KeyStore, PackTraits, PolicyStore, SeenStore, check_signature};
 use tine_model::{PackageRef, Reporter, Result, TrustPolicy};
-use tine_pack::{Layout, Manifest};
+use tine_pack::Manifest;
 use tine_store::Pool;
 
 /// What a pack is checked against.
@@ -22,13 +22,12 @@ struct FromHub {
 impl Trust {
     /// For a pack that comes from no hub.
     pub fn of_file(pool: &Pool) -> Result<Self> {
-        let policy = policies(pool).policy_for("")?;
-        Ok(Self { policy, keys: keys(pool), hub: None })
+        Self::of_url(pool, "")
     }
 
     /// For a pack that lies at a URL.
     pub fn of_url(pool: &Pool, url: &str) -> Result<Self> {
-        Ok(Self { policy: policies(pool).policy_for(url)?, ..Self::of_file(pool)? })
+        Ok(Self { policy: policies(pool).policy_for(url)?, keys: keys(pool), hub: None })
     }
 
     /// For a package of a hub.
@@ -65,12 +64,7 @@ impl Trust {
 
 /// What is remembered of a package's pack.
 pub fn traits(manifest: &Manifest, signed: bool) -> PackTraits {
-    let layout = match manifest.layout {
-        Layout::V1 => 1,
-        Layout::V2 => 2,
-        Layout::V3 => 3,
-    };
-    PackTraits { layout, signed }
+    PackTraits { layout: manifest.layout.number(), signed }
 }
 
 /// The signing keys of a pool.

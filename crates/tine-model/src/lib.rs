@@ -38,7 +38,7 @@ pub use packs::*;
 pub use pool::*;
 pub use rawpath::RawPath;
 pub use recipes::*;
-pub use reporter::{Reporter, Silent};
+pub use reporter::{Muted, Reporter, Silent};
 pub use service::Service;
 pub use snapshots::*;
 pub use timestamp::Timestamp;

@@ -24,6 +24,16 @@ pub enum PackLayout {
 }
 
 impl PackLayout {
+    /// Its number in a manifest.
+    #[must_use]
+    pub fn number(self) -> u32 {
+        match self {
+            Self::V1 => 1,
+            Self::V2 => 2,
+            Self::V3 => 3,
+        }
+    }
+
     /// The ending of a pack's file name.
     #[must_use]
     pub fn file_ending(self) -> &'static str {

@@ -15,6 +15,23 @@ pub trait Reporter: Sync {
     fn is_cancelled(&self) -> bool;
 }
 
+/// The second of two works that go on at the same time: its steps would draw over the first's.
+pub struct Muted<'r>(pub &'r dyn Reporter);
+
+impl Reporter for Muted<'_> {
+    fn step(&self, _: &str, _: Option<u64>) {}
+    fn advance(&self, _: u64) {}
+    fn output(&self, line: &str) {
+        self.0.output(line);
+    }
+    fn note(&self, text: &str) {
+        self.0.note(text);
+    }
+    fn is_cancelled(&self) -> bool {
+        self.0.is_cancelled()
+    }
+}
+
 /// A reporter that says nothing and never cancels.
 #[derive(Debug, Clone, Copy, Default)]
 pub struct Silent;

@@ -8,6 +8,7 @@ mod document;
 
 use crate::error::{PackError, Result};
 use serde::{Deserialize, Serialize};
+pub use tine_model::PackLayout as Layout;
 use tine_model::{BaseVersion, Contract, ImageTag, Sha256Digest, Timestamp};
 
 pub(crate) use check::SNAPSHOT_JSON_MAX;
@@ -24,29 +25,6 @@ pub(crate) const SIGNATURE_MAX: u64 = 4096;
 pub(crate) const MANIFEST: &str = "manifest.toml";
 /// The name of the signature over the manifest.
 pub(crate) const SIGNATURE: &str = "manifest.toml.minisig";
-
-/// A layout of packs.
-#[derive(Debug, Clone, Copy, PartialEq, Eq)]
-pub enum Layout {
-    /// One image, plain SHA-256 over everything.
-    V1,
-    /// An image and its ancestors, otherwise as [`Layout::V1`].
-    V2,
-    /// Tine's own.
-    V3,
-}
-
-impl Layout {
-    /// The number in the manifest.
-    #[must_use]
-    pub fn number(self) -> i64 {
-        match self {
-            Self::V1 => 1,
-            Self::V2 => 2,
-            Self::V3 => 3,
-        }
-    }
-}
 
 /// What a file of a link is. The order is that of the files in a pack.
 #[derive(Debug, Clone, Copy, PartialEq, Eq, PartialOrd, Ord, Hash)]

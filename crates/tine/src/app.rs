@@ -30,7 +30,7 @@ pub fn main(args: &[OsString]) -> ExitCode {
 }
 
 fn run(matches: &ArgMatches, cli: &Cli, out: &mut Output) -> Outcome {
-    let project = project(matches)?;
+    let project = project(matches, &cli.command)?;
     if let Some(outcome) = commands::without_service(&cli.command, out) {
         return outcome;
     }
@@ -49,9 +49,8 @@ fn set(variable: &str) -> Option<OsString> {
     env::var_os(variable).filter(|value| !value.is_empty())
 }
 
-fn project(matches: &ArgMatches) -> Outcome<ProjectName> {
-    let (typed, allowed) = cli::typed_project(matches);
-    match (typed, allowed) {
+fn project(matches: &ArgMatches, command: &cli::Command) -> Outcome<ProjectName> {
+    match (cli::typed_project(matches), command.takes_project()) {
         (Some(_), false) => {
             let error = usage("bases belong to no project: --project is not accepted here");
             Err(error.hint("tine base import --help").into())

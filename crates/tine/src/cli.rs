@@ -186,20 +186,23 @@ fn project_arg() -> Arg {
         .value_parser(|text: &str| text.parse::<ProjectName>())
 }
 
-/// The project typed, the one nearest to the end of the line, and whether the command may have one at all.
-pub fn typed_project(matches: &ArgMatches) -> (Option<ProjectName>, bool) {
-    let grammar = grammar();
-    let (mut level, mut command, mut found, mut allowed) = (Some(matches), Some(&grammar), None, true);
-    while let (Some(here), Some(what)) = (level, command) {
-        allowed = what.get_arguments().any(|argument| argument.get_id() == PROJECT);
+/// The project typed, the one nearest to the end of the line.
+pub fn typed_project(matches: &ArgMatches) -> Option<ProjectName> {
+    let (mut level, mut found) = (Some(matches), None);
+    while let Some(here) = level {
         if let Ok(Some(project)) = here.try_get_one::<ProjectName>(PROJECT) {
             found = Some(project.clone());
         }
-        let below = here.subcommand();
-        level = below.map(|(_, matches)| matches);
-        command = below.and_then(|(name, _)| what.find_subcommand(name));
+        level = here.subcommand().map(|(_, below)| below);
     }
-    (found, allowed)
+    found
+}
+
+impl Command {
+    /// Whether the command may have a project at all: `base import` has its parent where others have that.
+    pub fn takes_project(&self) -> bool {
+        !matches!(self, Self::Base(base::Command::Import(_)))
+    }
 }
 
 #[cfg(test)]
@@ -209,8 +212,8 @@ mod tests {
 
     fn project_of(line: &str) -> (Option<String>, bool) {
         let matches = grammar().try_get_matches_from(line.split(' ')).unwrap();
-        let (project, allowed) = typed_project(&matches);
-        (project.map(String::from), allowed)
+        let cli = Cli::from_arg_matches(&matches).unwrap();
+        (typed_project(&matches).map(String::from), cli.command.takes_project())
     }
 
     #[test]

@@ -46,16 +46,18 @@ fn open(root: PathBuf, wait: Duration) -> Result<Box<dyn Service>> {
     let mut config = EngineConfig::new(root);
     config.wait = wait;
     config.hub = std::env::var("TINE_HUB_URL").ok().filter(|hub| !hub.is_empty());
-    config.env = std::env::vars().filter(|(name, _)| is_for_transfers(name)).collect();
+    config.env = std::env::vars_os().filter_map(for_transfers).collect();
     Ok(Box::new(LocalEngine::new(config)))
 }
 
-/// Whether a variable is about reaching other hosts.
-fn is_for_transfers(name: &str) -> bool {
+/// A variable that is about reaching other hosts. What is no text is none.
+fn for_transfers((name, value): (OsString, OsString)) -> Option<(String, String)> {
     const PREFIXES: [&str; 4] = ["AWS_", "GOOGLE_", "AZURE_", "SSL_CERT_"];
     const NAMES: [&str; 6] = ["HTTP_PROXY", "HTTPS_PROXY", "ALL_PROXY", "NO_PROXY", "DOCKER_CONFIG", "HOME"];
+    let (name, value) = (name.into_string().ok()?, value.into_string().ok()?);
     let upper = name.to_ascii_uppercase();
-    PREFIXES.iter().any(|prefix| name.starts_with(prefix)) || NAMES.contains(&upper.as_str())
+    let is_one = PREFIXES.iter().any(|prefix| name.starts_with(prefix)) || NAMES.contains(&upper.as_str());
+    is_one.then_some((name, value))
 }
 
 /// Runs the engine's monitor of one box; `args` follow its hidden name.

@@ -70,7 +70,7 @@ fn say(line: &str, service: &Fake) -> Said {
     let manner = Manner { json: cli.global.json, quiet: cli.global.quiet, permission };
     let (stdout, stderr) = (Shared::default(), Shared::default());
     let mut out = Output::to(Box::new(stdout.clone()), Box::new(stderr.clone()), manner);
-    let project = cli::typed_project(&matches).0.unwrap_or_else(ProjectName::default_project);
+    let project = cli::typed_project(&matches).unwrap_or_else(ProjectName::default_project);
     let result = commands::run(service, &project, &cli.command, &mut out);
     let code = app::finish(result, &cli, &mut out);
     Said { code, out: stdout.text(), err: stderr.text(), asked: service.asked() }

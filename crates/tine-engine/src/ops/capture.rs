@@ -1,6 +1,6 @@
 //! Saving the machine of a running vm box into a stage of the store.
 
-use crate::io_error;
+use crate::{create_new, io_error};
 use std::{fs::File, os::fd::AsFd, path::Path};
 use tine_machine::{CaptureTarget, Captured};
 use tine_model::Result;
@@ -16,7 +16,7 @@ pub fn save<'p>(
 ) -> Result<(StateStage<'p>, Captured)> {
     let stage = pool.stage_state()?;
     let root_dir = File::open(root).map_err(|e| io_error("open", root, &e))?;
-    let (memory, vmstate) = (create(&stage.memory_path())?, create(&stage.vmstate_path())?);
+    let (memory, vmstate) = (create_new(&stage.memory_path())?, create_new(&stage.vmstate_path())?);
     let target = CaptureTarget {
         memory: memory.as_fd(),
         vmstate: vmstate.as_fd(),
@@ -25,13 +25,4 @@ pub fn save<'p>(
     };
     let captured = tine_machine::capture(run_dir, quiesce, &target)?;
     Ok((stage, captured))
-}
-
-fn create(path: &Path) -> Result<File> {
-    File::options()
-        .read(true)
-        .write(true)
-        .create_new(true)
-        .open(path)
-        .map_err(|e| io_error("create", path, &e))
 }

@@ -1,17 +1,14 @@
 //! `pack`: an image, with the ancestors that its layout takes along, as one verified file.
 
-use crate::LocalEngine;
+use crate::{LocalEngine, trust};
 use std::fs::File;
 use tine_hub::KeyStore;
 use tine_model::{
     ByteSize, Error, ErrorCode, ImageTag, NewFiles, PackImage, PackLayout, PackReport, PackedFile, Reporter,
     Result, RootfsOrigin,
 };
-use tine_pack::{Facts, Layout, SidecarRef, Source, SourceFile, SourceLink, sidecar};
+use tine_pack::{Facts, LINKS_MAX, SidecarRef, Source, SourceFile, SourceLink, sidecar};
 use tine_store::{OpenImage, Pool};
-
-/// Ancestors that are taken along; a reader refuses more.
-const LINKS_MAX: usize = tine_pack::LINKS_MAX;
 
 pub fn run(
     engine: &LocalEngine,
@@ -28,7 +25,7 @@ pub fn run(
     let out = files.create(&name)?;
     let (rootfs, beside) = sidecar_of(line.head(), layout, files, reporter)?.unzip();
     let source = source(request, layout, images, rootfs)?;
-    let keys = KeyStore::new(pool.trust_dir());
+    let keys = trust::keys(&pool);
     let sign = |manifest: &[u8]| signature(&keys, request, manifest);
     let sign = request.sign.as_ref().map(|_| &sign as &tine_pack::Sign<'_>);
     let written = tine_pack::write(&source, sign, &out, reporter)?;
@@ -148,7 +145,7 @@ fn source<'a>(
     let links = images.iter().zip(parents).map(|(image, parent)| link(image, parent, is_beside(image)));
     let links = links.collect();
     Ok(Source {
-        layout: layout_of(layout),
+        layout,
         tag: request.tag.clone(),
         description: request.description.clone().or(own),
         base_image: request.base_image.clone().or_else(|| origin?.base_image.clone()),
@@ -177,13 +174,5 @@ fn link(image: &OpenImage, parent: Option<ImageTag>, disk_is_beside: bool) -> So
         vmstate: SourceFile { file: &files.vmstate, digest: saved.vmstate.digest },
         disk: disk.map(|(file, sum)| SourceFile { file, digest: sum.digest }),
         snapshot_json: meta.pack.as_ref().and_then(|pack| Some(pack.snapshot_json.clone()?.into_bytes())),
-    }
-}
-
-fn layout_of(layout: PackLayout) -> Layout {
-    match layout {
-        PackLayout::V1 => Layout::V1,
-        PackLayout::V2 => Layout::V2,
-        PackLayout::V3 => Layout::V3,
     }
 }

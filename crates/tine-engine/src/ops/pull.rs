@@ -12,7 +12,7 @@ use std::{
 };
 use tine_hub::{HubUrl, PackTraits};
 use tine_model::{
-    ByteSize, Error, ErrorCode, PackageRef, PullImage, PullReport, Reporter, Result, Sha256Digest,
+    ByteSize, Error, ErrorCode, Muted, PackageRef, PullImage, PullReport, Reporter, Result, Sha256Digest,
     UnpackImage, UnpackReport,
 };
 use tine_remote::{Download, DownloadRequest, Expected, Finished, Location, Remote};
@@ -116,7 +116,7 @@ impl Pull<'_> {
         let download = self.start(&self.wanted.location, dir, name, expected)?;
         let mut reader = download.reader();
         let until = Until { reporter: self.reporter, over: AtomicBool::new(false) };
-        let quiet = Quiet(&until);
+        let quiet = Muted(&until);
         let (finished, unpacked) = thread::scope(|scope| {
             let fetching = scope.spawn(|| download.finish(&until));
             let intake = Intake::new(self.pool, request, &self.wanted.trust, &quiet);
@@ -241,22 +241,5 @@ impl Reporter for Until<'_> {
     }
     fn is_cancelled(&self) -> bool {
         self.over.load(Ordering::Relaxed) || self.reporter.is_cancelled()
-    }
-}
-
-/// The same without progress: that of the download is shown.
-struct Quiet<'r>(&'r Until<'r>);
-
-impl Reporter for Quiet<'_> {
-    fn step(&self, _: &str, _: Option<u64>) {}
-    fn advance(&self, _: u64) {}
-    fn output(&self, line: &str) {
-        self.0.output(line);
-    }
-    fn note(&self, text: &str) {
-        self.0.note(text);
-    }
-    fn is_cancelled(&self) -> bool {
-        self.0.is_cancelled()
     }
 }

@@ -1,9 +1,9 @@
 //! `push`: an image is packed, and sent to a URL or published at a hub.
 
 use super::{hub as hubs, pack};
-use crate::{LocalEngine, hub, io_error};
+use crate::{LocalEngine, create_new, hub, io_error};
 use std::{
-    fs::{self, File},
+    fs::File,
     path::{Path, PathBuf},
 };
 use tine_model::{
@@ -111,11 +111,6 @@ impl<'p> Folder<'p> {
 impl NewFiles for Folder<'_> {
     fn create(&self, name: &str) -> Result<File> {
         let path: PathBuf = self.0.path().join(Path::new(name).file_name().unwrap_or_default());
-        fs::OpenOptions::new()
-            .read(true)
-            .write(true)
-            .create_new(true)
-            .open(&path)
-            .map_err(|e| io_error("create", &path, &e))
+        create_new(&path)
     }
 }

@@ -1,13 +1,13 @@
 //! `unpack`: everything in a pack is verified, and only then are there images.
 
-use crate::{LocalEngine, io_error, trust, trust::Trust};
+use crate::{LocalEngine, create_new, io_error, trust, trust::Trust};
 use std::{fs::File, io::Read, os::fd::AsFd, path::Path};
 use tine_hub::PackTraits;
 use tine_model::{
-    Error, ErrorCode, ImageInfo, ImageTag, PackLayout, PackOrigin, Reporter, Result, RootfsOrigin,
+    ByteSize, Error, ErrorCode, ImageInfo, ImageTag, PackLayout, PackOrigin, Reporter, Result, RootfsOrigin,
     Sha256Digest, Siblings, UnpackImage, UnpackReport, UnpackedImage,
 };
-use tine_pack::{Begin, Layout, Limits, Link, LinkSums, Manifest, Receiver, Reused, Role, Unpacked, sidecar};
+use tine_pack::{Begin, Limits, Link, LinkSums, Manifest, Receiver, Reused, Role, Unpacked, sidecar};
 use tine_store::{Digests, NewImage, OpenImage, Pool, StateStage};
 
 pub fn run(
@@ -45,7 +45,7 @@ pub(super) fn take(
     };
     let images = publication.run(&tags, places)?;
     let traits = trust::traits(&unpacked.manifest, signed_by.is_some());
-    Ok((UnpackReport { layout: layout(unpacked.manifest.layout), images, signed_by }, traits))
+    Ok((UnpackReport { layout: unpacked.manifest.layout, images, signed_by }, traits))
 }
 
 /// Where the files of a pack go, before anybody sees them.
@@ -72,6 +72,7 @@ impl Receiver for Intake<'_> {
     fn begin(&mut self, manifest: &Manifest, raw: &[u8], signature: Option<&str>) -> Result<Begin> {
         self.signed_by = self.trust.check_manifest(manifest, raw, signature, self.reporter)?;
         self.tags = tags(manifest, self.request)?;
+        manifest.links.iter().try_for_each(check_contract)?;
         self.refuse_taken()?;
         let mut begin = Begin::default();
         for (index, (link, tag)) in manifest.links.iter().zip(&self.tags).enumerate() {
@@ -90,11 +91,11 @@ impl Receiver for Intake<'_> {
     fn file(&mut self, link: usize, role: Role, _: u64) -> Result<File> {
         let Some(Place::Staged(stage)) = self.places.get(link) else { return Err(odd()) };
         match role {
-            Role::Memory => create(&stage.memory_path()),
-            Role::Vmstate => create(&stage.vmstate_path()),
+            Role::Memory => create_new(&stage.memory_path()),
+            Role::Vmstate => create_new(&stage.vmstate_path()),
             Role::Rootfs => {
                 stage.make_root()?;
-                create(&stage.disk_path())
+                create_new(&stage.disk_path())
             }
             Role::SnapshotJson => Err(odd()),
         }
@@ -129,7 +130,7 @@ impl<'p> Intake<'p> {
         link: &Link,
         tag: &ImageTag,
     ) -> Result<Option<(OpenImage, Reused)>> {
-        if manifest.layout != Layout::V3 || *tag == manifest.tag {
+        if manifest.layout != PackLayout::V3 || *tag == manifest.tag {
             return Ok(None);
         }
         let image = match self.pool.open_image(tag).map_err(Error::from) {
@@ -156,7 +157,7 @@ impl<'p> Intake<'p> {
             return Ok(());
         };
         stage.make_root()?;
-        let disk = create(&stage.disk_path())?;
+        let disk = create_new(&stage.disk_path())?;
         if let Some(digest) = self.disk_of_another(&rootfs.sha256, &disk)? {
             sums.disk = Some(digest);
             return Ok(());
@@ -196,6 +197,20 @@ fn odd() -> Error {
     Error::new(ErrorCode::Internal, "the pack's reader asked for a file that is not there")
 }
 
+/// A machine that was promised more memory than it was saved with would run past its end.
+fn check_contract(link: &Link) -> Result<()> {
+    let (facts, memory) = (link.facts.as_ref(), link.file(Role::Memory));
+    match facts.zip(memory) {
+        Some((facts, memory)) if facts.contract.memory_bytes.bytes() != memory.size => {
+            let (wanted, size) = (facts.contract.memory_bytes, ByteSize(memory.size));
+            let message =
+                format!("image {} of the pack has {size} of memory and a contract for {wanted}", link.tag);
+            Err(Error::new(ErrorCode::InvalidInput, message))
+        }
+        _ => Ok(()),
+    }
+}
+
 /// The tags of the images that a pack becomes.
 fn tags(manifest: &Manifest, request: &UnpackImage) -> Result<Vec<ImageTag>> {
     match (&request.tag, manifest.links.as_slice()) {
@@ -206,15 +221,6 @@ fn tags(manifest: &Manifest, request: &UnpackImage) -> Result<Vec<ImageTag>> {
         }
         (None, links) => Ok(links.iter().map(|link| link.tag.clone()).collect()),
     }
-}
-
-fn create(path: &Path) -> Result<File> {
-    File::options()
-        .read(true)
-        .write(true)
-        .create_new(true)
-        .open(path)
-        .map_err(|e| io_error("create", path, &e))
 }
 
 /// Images of one pack that are being shown: all of them or none.
@@ -265,10 +271,8 @@ impl Publication<'_> {
         if let Some(image) = present.clone().filter(|image| !is_head && is_same(image, sums)) {
             return Ok(UnpackedImage { image, reused: true });
         }
-        let mut new = new_image(manifest, link, sums, parent)?;
-        if let Some(origin) = &mut new.pack {
-            origin.signed_by = self.signed_by.map(str::to_owned);
-        }
+        let pack = origin(manifest, sums, self.signed_by, is_head)?;
+        let new = new_image(manifest, link, sums, parent, pack);
         let image = if present.is_some() && self.request.force {
             stage.replace_image(tag, new, self.engine.config.wait)?
         } else {
@@ -296,11 +300,12 @@ fn new_image(
     link: &Link,
     sums: &LinkSums,
     parent: Option<&ImageInfo>,
-) -> Result<NewImage> {
+    pack: PackOrigin,
+) -> NewImage {
     let facts = link.facts.as_ref();
     let is_head = link.tag == manifest.tag;
     let told = manifest.description.clone().filter(|_| is_head);
-    Ok(NewImage {
+    NewImage {
         description: told.or_else(|| facts.map(|f| f.description.clone())).unwrap_or_default(),
         source: facts.map_or_else(|| format!("a pack of {}", manifest.writer), |f| f.source.clone()),
         base: facts.and_then(|f| f.base.clone()),
@@ -308,30 +313,27 @@ fn new_image(
         parent_memory: parent.map(|parent| parent.memory_digest),
         contract: facts.map(|f| f.contract.clone()),
         created_at: Some(facts.map_or(manifest.created_at, |f| f.created_at)),
-        pack: Some(origin(manifest, sums, is_head)?),
+        pack: Some(pack),
         digests: Some(Digests { memory: sums.memory, vmstate: sums.vmstate, disk: sums.disk }),
-    })
+    }
 }
 
-fn origin(manifest: &Manifest, sums: &LinkSums, is_head: bool) -> Result<PackOrigin> {
+fn origin(
+    manifest: &Manifest,
+    sums: &LinkSums,
+    signed_by: Option<&str>,
+    is_head: bool,
+) -> Result<PackOrigin> {
     let snapshot_json = sums.snapshot_json.clone().map(String::from_utf8).transpose();
     let snapshot_json =
         snapshot_json.map_err(|_| Error::new(ErrorCode::InvalidInput, "snapshot.json is not UTF-8"))?;
     let rootfs = manifest.rootfs.as_ref().filter(|_| is_head);
     Ok(PackOrigin {
-        layout: layout(manifest.layout),
+        layout: manifest.layout,
         writer: manifest.writer.clone(),
         base_image: manifest.base_image.clone().filter(|_| is_head),
         rootfs: rootfs.map(|r| RootfsOrigin { path: r.target_path.clone(), sha256: r.sha256 }),
         snapshot_json,
-        signed_by: None,
+        signed_by: signed_by.map(str::to_owned),
     })
-}
-
-fn layout(layout: Layout) -> PackLayout {
-    match layout {
-        Layout::V1 => PackLayout::V1,
-        Layout::V2 => PackLayout::V2,
-        Layout::V3 => PackLayout::V3,
-    }
 }

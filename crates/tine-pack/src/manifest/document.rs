@@ -239,7 +239,7 @@ fn document(manifest: &Manifest) -> Document {
     let (files, tine) = only.map_or((None, None), |link| (Some(link.files), link.tine));
     let ours = layout == Layout::V3;
     Document {
-        forkd_pack_version: layout.number(),
+        forkd_pack_version: layout.number().into(),
         format: ours.then(|| FORMAT.to_owned()),
         tag: manifest.tag.to_string(),
         description: manifest.description.clone(),

@@ -10,12 +10,19 @@ use tine_model::{ImageTag, KeyName, PackImage, PackLayout, PackReport, Reporter,
     after_help = "Examples:\n  tine pack --tag python-numpy\n  tine pack --tag python-numpy -o numpy.tine.tar.zst --sign release\n  tine pack --tag old --format v1"
 )]
 pub struct Args {
-    /// The image
-    #[arg(long)]
-    pub tag: ImageTag,
+    #[command(flatten)]
+    pub what: What,
     /// Where the pack goes [default: TAG.tine.tar.zst, or TAG.forkd-snapshot.tar.zst for v1 and v2]
     #[arg(short, long, value_name = "FILE")]
     pub out: Option<PathBuf>,
+}
+
+/// What is packed, and how; `push` takes it too.
+#[derive(Debug, clap::Args)]
+pub struct What {
+    /// The image
+    #[arg(long)]
+    pub tag: ImageTag,
     /// One line about it [default: the image's own]
     #[arg(long, value_name = "TEXT")]
     pub description: Option<String>,
@@ -30,17 +37,24 @@ pub struct Args {
     pub sign: Option<KeyName>,
 }
 
+impl What {
+    /// The request, with the password from the environment.
+    pub fn request(&self) -> PackImage {
+        PackImage {
+            tag: self.tag.clone(),
+            description: self.description.clone(),
+            base_image: self.base_image.clone(),
+            layout: self.format,
+            sign: self.sign.clone(),
+            password: password(),
+        }
+    }
+}
+
 /// Writes a pack; its files appear only when they are whole.
 pub fn run(service: &dyn Service, args: &Args, out: &mut Output) -> Outcome {
     let progress = out.progress(Length::Long);
-    let request = PackImage {
-        tag: args.tag.clone(),
-        description: args.description.clone(),
-        base_image: args.base_image.clone(),
-        layout: args.format,
-        sign: args.sign.clone(),
-        password: password(),
-    };
+    let request = args.what.request();
     let files = OutFiles::new(args.out.clone());
     let report = progress.cause(service.pack_image(&request, &files, &progress))?;
     let paths = files.publish()?;

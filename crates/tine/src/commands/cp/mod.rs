@@ -23,7 +23,7 @@ use std::{
     io::{self, PipeReader, PipeWriter, Write},
     thread,
 };
-use tine_model::{Error, ErrorCode, ProjectName, Reporter, Result, Service};
+use tine_model::{Error, ErrorCode, Muted, ProjectName, Reporter, Result, Service};
 
 /// What `cp` takes.
 #[derive(Debug, clap::Args)]
@@ -138,22 +138,5 @@ impl Write for Noticing {
 
     fn flush(&mut self) -> io::Result<()> {
         Ok(())
-    }
-}
-
-/// The second of two ends that work at the same time: its steps would draw over the first's.
-struct Muted<'a>(&'a Progress);
-
-impl Reporter for Muted<'_> {
-    fn step(&self, _: &str, _: Option<u64>) {}
-    fn advance(&self, _: u64) {}
-    fn output(&self, line: &str) {
-        self.0.output(line);
-    }
-    fn note(&self, text: &str) {
-        self.0.note(text);
-    }
-    fn is_cancelled(&self) -> bool {
-        self.0.is_cancelled()
     }
 }
