@@ -1,7 +1,7 @@
 //! Whose packs are taken: the keys of a pool, and what is asked of each hub.
 
 use tine_hub::{HubUrl, KeyStore, PackTraits, PolicyStore, SeenStore, check_signature};
-use tine_model::{PackageRef, Reporter, Result, TrustPolicy};
+use tine_model::{PackageRef, Reporter, Result, Sha256Digest, TrustPolicy};
 use tine_pack::Manifest;
 use tine_store::Pool;
 
@@ -34,6 +34,12 @@ impl Trust {
     pub fn of_package(pool: &Pool, hub: &HubUrl, package: &PackageRef) -> Result<Self> {
         let from = FromHub { seen: seen(pool), hub: hub.clone(), package: package.clone() };
         Ok(Self { hub: Some(from), ..Self::of_url(pool, hub.registry())? })
+    }
+
+    /// Refuses a pack with another digest than the version of the package had when it was first pulled.
+    pub fn check_version(&self, sha256: Sha256Digest) -> Result<()> {
+        let Some(from) = &self.hub else { return Ok(()) };
+        Ok(from.seen.check_version(self.policy, &from.hub, &from.package, sha256)?)
     }
 
     /// Takes a manifest or refuses it, before anything else of the pack is read. Gives the name of the key that has

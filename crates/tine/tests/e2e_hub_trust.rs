@@ -217,3 +217,31 @@ fn a_hub_that_was_not_signed_can_still_not_swap_a_version() {
     let message = reader.leaves_all("untrusted", &["pull", "o/n@v1", "--hub", &web.url(""), "--force"]);
     assert!(message.contains("swapped package"), "{message}");
 }
+
+#[test]
+fn another_pack_is_refused_before_it_shows_where_the_registry_names_no_digest() {
+    require!("btrfs");
+    let f = Fixture::empty();
+    let folder = f.dir().join("www");
+    fs::create_dir(&folder).unwrap();
+    let pack = folder.join("p.tine.tar.zst");
+    make(&pack, Layout::V3, "image", 1, 1);
+    let version = serde_json::json!({ "url": "p.tine.tar.zst" });
+    let package = serde_json::json!({ "versions": { "latest": version, "v1": version } });
+    let registry = serde_json::json!({ "schema_version": 1, "packages": { "o/n": package } });
+    fs::write(folder.join("registry.json"), registry.to_string()).unwrap();
+    let web = Web::of(&folder);
+    let pull = ["pull", "o/n@v1", "--hub", &web.url(""), "--force"];
+    f.ok(&pull);
+    let first = f.fact("image", "memory_digest");
+    f.ok(&pull);
+    for tag in ["image", "other"] {
+        make(&pack, Layout::V3, tag, 1, 2);
+        let message = f.leaves_all("untrusted", &pull);
+        assert!(message.contains("swapped package") && message.contains("o/n@v1"), "{message}");
+        assert_eq!((f.downloads(), f.tags()), (vec![], vec!["image".to_owned()]));
+    }
+    assert_eq!(f.fact("image", "memory_digest"), first);
+    f.ok(&["key", "policy", "off"]);
+    assert_eq!(f.ok(&pull), "other\n");
+}

@@ -1,7 +1,10 @@
 //! `pull`: a pack is fetched, verified and unpacked at the same time.
 
-use super::unpack::{Intake, take};
+mod hashed;
+
+use super::unpack::{Intake, Received};
 use crate::{LocalEngine, hub, io_error, trust, trust::Trust};
+use hashed::Hashed;
 use sha2::{Digest as _, Sha256};
 use std::{
     fs,
@@ -15,7 +18,7 @@ use tine_model::{
     ByteSize, Error, ErrorCode, Muted, PackageRef, PullImage, PullReport, Reporter, Result, Sha256Digest,
     UnpackImage, UnpackReport,
 };
-use tine_remote::{Download, DownloadRequest, Expected, Finished, Location, Remote};
+use tine_remote::{Download, DownloadRequest, Expected, Finished, GrowingReader, Location, Remote};
 use tine_store::Pool;
 
 /// A longer pack is refused.
@@ -58,19 +61,17 @@ impl Wanted {
     ) -> Result<Self> {
         let asked: PackageRef = request.target.parse()?;
         let hub = hub::url(engine, pool, request.hub.as_deref())?;
-        let policy = trust::policies(pool).policy_for(hub.registry())?;
         let registry = hub::registry(pool, remote, &hub, reporter)?;
         let found = registry.resolve(&asked.package, asked.version.as_ref())?;
         let package = PackageRef {
             package: found.package.clone(),
             version: found.version.cloned().or_else(|| asked.version.clone()),
         };
-        if let Some(sha256) = found.entry.sha256 {
-            trust::seen(pool).check_version(policy, &hub, &package, sha256)?;
-        }
+        let trust = Trust::of_package(pool, &hub, &package)?;
+        found.entry.sha256.map_or(Ok(()), |sha256| trust.check_version(sha256))?;
         Ok(Self {
             location: Location::parse(&hub.resolve(&found.entry.url)?)?,
-            trust: Trust::of_package(pool, &hub, &package)?,
+            trust,
             size: found.entry.size_bytes,
             sha256: found.entry.sha256,
             package: Some((hub, package)),
@@ -114,30 +115,50 @@ impl Pull<'_> {
     fn fetch(&self, dir: &Path, name: &str, request: &UnpackImage) -> Result<PullReport> {
         let expected = Expected { size: self.wanted.size, sha256: self.wanted.sha256 };
         let download = self.start(&self.wanted.location, dir, name, expected)?;
-        let mut reader = download.reader();
+        let reader = download.reader();
         let until = Until { reporter: self.reporter, over: AtomicBool::new(false) };
         let quiet = Muted(&until);
-        let (finished, unpacked) = thread::scope(|scope| {
+        let (finished, received) = thread::scope(|scope| {
             let fetching = scope.spawn(|| download.finish(&until));
             let intake = Intake::new(self.pool, request, &self.wanted.trust, &quiet);
-            let siblings = |name: &str| self.sibling(dir, name);
-            let unpacked = take(self.engine, intake, &mut reader, &siblings);
-            if unpacked.is_err() {
+            let received = self.receive(intake, reader, dir);
+            if received.is_err() {
                 until.over.store(true, Ordering::Relaxed);
             }
-            (fetching.join(), unpacked)
+            (fetching.join(), received)
         });
         let finished = finished.map_err(|_| died())?.map_err(Error::from);
-        let (finished, (taken, traits)) = match (finished, unpacked) {
-            (Ok(finished), Ok(taken)) => (finished, taken),
+        let (finished, (received, sha256)) = match (finished, received) {
+            (Ok(finished), Ok(received)) => (finished, received),
             // a server's fault shows on both sides, and better here
             (Err(error), Err(_)) if error.code != ErrorCode::Cancelled => return Err(error),
             (_, Err(error)) | (Err(error), Ok(_)) => return Err(error),
         };
-        self.remember(&finished, traits)?;
+        let (taken, traits) = received.publish(self.engine)?;
+        self.remember(sha256, traits)?;
         let report = self.report(taken, &finished);
         finished.discard();
         Ok(report)
+    }
+
+    /// Reads the pack to its end, and gives its digest where one is known or taken: where the registry names none, what
+    /// comes must still be what the version was before.
+    fn receive<'i>(
+        &self,
+        intake: Intake<'i>,
+        mut reader: GrowingReader,
+        dir: &Path,
+    ) -> Result<(Received<'i>, Option<Sha256Digest>)> {
+        let siblings = |name: &str| self.sibling(dir, name);
+        if self.wanted.sha256.is_some() || self.wanted.package.is_none() {
+            return Ok((intake.receive(&mut reader, &siblings)?, self.wanted.sha256));
+        }
+        let mut reader = Hashed::new(reader);
+        let received = intake.receive(&mut reader, &siblings)?;
+        let failed = |e| Error::new(ErrorCode::Internal, format!("read {}: {e}", self.wanted.location));
+        let sha256 = reader.digest().map_err(failed)?;
+        self.wanted.trust.check_version(sha256)?;
+        Ok((received, Some(sha256)))
     }
 
     fn start(&self, location: &Location, dir: &Path, name: &str, expected: Expected) -> Result<Download> {
@@ -167,12 +188,8 @@ impl Pull<'_> {
     }
 
     /// Keeps what the package was, so that it cannot become less without a word.
-    fn remember(&self, finished: &Finished, traits: PackTraits) -> Result<()> {
-        let Some((hub, package)) = &self.wanted.package else { return Ok(()) };
-        let sha256 = match self.wanted.sha256 {
-            Some(sha256) => sha256,
-            None => tine_digest::of_all(&finished.file).map_err(|e| io_error("read", &finished.path, &e))?,
-        };
+    fn remember(&self, sha256: Option<Sha256Digest>, traits: PackTraits) -> Result<()> {
+        let Some(((hub, package), sha256)) = self.wanted.package.as_ref().zip(sha256) else { return Ok(()) };
         Ok(trust::seen(self.pool).record_pack(hub, package, sha256, traits)?)
     }
 

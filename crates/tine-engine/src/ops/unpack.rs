@@ -1,14 +1,17 @@
 //! `unpack`: everything in a pack is verified, and only then are there images.
 
+mod publication;
+
 use crate::{LocalEngine, create_new, io_error, trust, trust::Trust};
+use publication::Publication;
 use std::{fs::File, io::Read, os::fd::AsFd, path::Path};
 use tine_hub::PackTraits;
 use tine_model::{
-    ByteSize, Error, ErrorCode, ImageInfo, ImageTag, PackLayout, PackOrigin, Reporter, Result, RootfsOrigin,
-    Sha256Digest, Siblings, UnpackImage, UnpackReport, UnpackedImage,
+    ByteSize, Error, ErrorCode, ImageTag, PackLayout, Reporter, Result, Sha256Digest, Siblings, UnpackImage,
+    UnpackReport,
 };
-use tine_pack::{Begin, Limits, Link, LinkSums, Manifest, Receiver, Reused, Role, Unpacked, sidecar};
-use tine_store::{Digests, NewImage, OpenImage, Pool, StateStage};
+use tine_pack::{Begin, Limits, Link, Manifest, Receiver, Reused, Role, Unpacked, sidecar};
+use tine_store::{OpenImage, Pool, StateStage};
 
 pub fn run(
     engine: &LocalEngine,
@@ -19,33 +22,25 @@ pub fn run(
 ) -> Result<UnpackReport> {
     let pool = engine.pool()?;
     let trust = Trust::of_file(&pool)?;
-    let intake = Intake::new(&pool, request, &trust, reporter);
-    take(engine, intake, pack, siblings).map(|(report, _)| report)
+    let received = Intake::new(&pool, request, &trust, reporter).receive(pack, siblings)?;
+    received.publish(engine).map(|(report, _)| report)
 }
 
-/// Reads a pack and makes images of it.
-pub(super) fn take(
-    engine: &LocalEngine,
-    mut intake: Intake<'_>,
-    pack: &mut (dyn Read + Send),
-    siblings: &Siblings<'_>,
-) -> Result<(UnpackReport, PackTraits)> {
-    let reporter = intake.reporter;
-    let limits = Limits { max_bytes: intake.pool.room()?.available, ..Limits::default() };
-    let mut unpacked = tine_pack::read(pack, &limits, &mut intake, reporter)?;
-    intake.disk_from_beside(&mut unpacked, siblings)?;
-    let Intake { pool, request, tags, places, signed_by, .. } = intake;
-    let publication = Publication {
-        engine,
-        pool,
-        request,
-        unpacked: &unpacked,
-        signed_by: signed_by.as_deref(),
-        done: Vec::new(),
-    };
-    let images = publication.run(&tags, places)?;
-    let traits = trust::traits(&unpacked.manifest, signed_by.is_some());
-    Ok((UnpackReport { layout: unpacked.manifest.layout, images, signed_by }, traits))
+/// A pack that has been read and verified, and that nobody sees yet; dropped, it is gone.
+pub(super) struct Received<'p> {
+    intake: Intake<'p>,
+    unpacked: Unpacked,
+}
+
+impl Received<'_> {
+    /// Makes images of it.
+    pub(super) fn publish(self, engine: &LocalEngine) -> Result<(UnpackReport, PackTraits)> {
+        let Self { intake: Intake { pool, request, tags, places, signed_by, .. }, unpacked } = self;
+        let publication = Publication::new(engine, pool, request, &unpacked, signed_by.as_deref());
+        let images = publication.run(&tags, places)?;
+        let traits = trust::traits(&unpacked.manifest, signed_by.is_some());
+        Ok((UnpackReport { layout: unpacked.manifest.layout, images, signed_by }, traits))
+    }
 }
 
 /// Where the files of a pack go, before anybody sees them.
@@ -110,6 +105,19 @@ impl<'p> Intake<'p> {
         reporter: &'p dyn Reporter,
     ) -> Self {
         Self { pool, request, trust, reporter, tags: Vec::new(), places: Vec::new(), signed_by: None }
+    }
+
+    /// Reads a pack to its end into places that nobody sees.
+    pub(super) fn receive(
+        mut self,
+        pack: &mut (dyn Read + Send),
+        siblings: &Siblings<'_>,
+    ) -> Result<Received<'p>> {
+        let limits = Limits { max_bytes: self.pool.room()?.available, ..Limits::default() };
+        let reporter = self.reporter;
+        let mut unpacked = tine_pack::read(pack, &limits, &mut self, reporter)?;
+        self.disk_from_beside(&mut unpacked, siblings)?;
+        Ok(Received { intake: self, unpacked })
     }
 
     /// The image that is meant must be new.
@@ -221,119 +229,4 @@ fn tags(manifest: &Manifest, request: &UnpackImage) -> Result<Vec<ImageTag>> {
         }
         (None, links) => Ok(links.iter().map(|link| link.tag.clone()).collect()),
     }
-}
-
-/// Images of one pack that are being shown: all of them or none.
-struct Publication<'i> {
-    engine: &'i LocalEngine,
-    pool: &'i Pool,
-    request: &'i UnpackImage,
-    unpacked: &'i Unpacked,
-    /// The name of the key that has signed the pack.
-    signed_by: Option<&'i str>,
-    /// Those that were not there before.
-    done: Vec<ImageTag>,
-}
-
-impl Publication<'_> {
-    fn run(mut self, tags: &[ImageTag], places: Vec<Place<'_>>) -> Result<Vec<UnpackedImage>> {
-        let mut images: Vec<UnpackedImage> = Vec::new();
-        for (index, (tag, place)) in tags.iter().zip(places).enumerate() {
-            let parent = images.last().map(|parent| parent.image.clone());
-            match self.show(index, tag, place, parent.as_ref()) {
-                Ok(image) => images.push(image),
-                Err(error) => {
-                    self.withdraw();
-                    return Err(error);
-                }
-            }
-        }
-        Ok(images)
-    }
-
-    fn show(
-        &mut self,
-        index: usize,
-        tag: &ImageTag,
-        place: Place<'_>,
-        parent: Option<&ImageInfo>,
-    ) -> Result<UnpackedImage> {
-        let stage = match place {
-            Place::Here(image) => {
-                return Ok(UnpackedImage { image: self.pool.image_info(&image.tag)?, reused: true });
-            }
-            Place::Staged(stage) => stage,
-        };
-        let (manifest, sums) = (&self.unpacked.manifest, self.unpacked.links.get(index));
-        let (Some(link), Some(sums)) = (manifest.links.get(index), sums) else { return Err(odd()) };
-        let is_head = index + 1 == manifest.links.len();
-        let present = self.pool.image_info(tag).ok();
-        if let Some(image) = present.clone().filter(|image| !is_head && is_same(image, sums)) {
-            return Ok(UnpackedImage { image, reused: true });
-        }
-        let pack = origin(manifest, sums, self.signed_by, is_head)?;
-        let new = new_image(manifest, link, sums, parent, pack);
-        let image = if present.is_some() && self.request.force {
-            stage.replace_image(tag, new, self.engine.config.wait)?
-        } else {
-            let image = stage.publish_image(tag, new)?;
-            self.done.push(tag.clone());
-            image
-        };
-        Ok(UnpackedImage { image, reused: false })
-    }
-
-    fn withdraw(&self) {
-        for tag in &self.done {
-            // the error that is told is the one that led here
-            let _ = self.pool.delete_image(tag, self.engine.config.wait);
-        }
-    }
-}
-
-fn is_same(image: &ImageInfo, sums: &LinkSums) -> bool {
-    (image.memory_digest, image.vmstate_digest, image.disk_digest) == (sums.memory, sums.vmstate, sums.disk)
-}
-
-fn new_image(
-    manifest: &Manifest,
-    link: &Link,
-    sums: &LinkSums,
-    parent: Option<&ImageInfo>,
-    pack: PackOrigin,
-) -> NewImage {
-    let facts = link.facts.as_ref();
-    let is_head = link.tag == manifest.tag;
-    let told = manifest.description.clone().filter(|_| is_head);
-    NewImage {
-        description: told.or_else(|| facts.map(|f| f.description.clone())).unwrap_or_default(),
-        source: facts.map_or_else(|| format!("a pack of {}", manifest.writer), |f| f.source.clone()),
-        base: facts.and_then(|f| f.base.clone()),
-        parent: parent.map(|parent| parent.tag.clone()),
-        parent_memory: parent.map(|parent| parent.memory_digest),
-        contract: facts.map(|f| f.contract.clone()),
-        created_at: Some(facts.map_or(manifest.created_at, |f| f.created_at)),
-        pack: Some(pack),
-        digests: Some(Digests { memory: sums.memory, vmstate: sums.vmstate, disk: sums.disk }),
-    }
-}
-
-fn origin(
-    manifest: &Manifest,
-    sums: &LinkSums,
-    signed_by: Option<&str>,
-    is_head: bool,
-) -> Result<PackOrigin> {
-    let snapshot_json = sums.snapshot_json.clone().map(String::from_utf8).transpose();
-    let snapshot_json =
-        snapshot_json.map_err(|_| Error::new(ErrorCode::InvalidInput, "snapshot.json is not UTF-8"))?;
-    let rootfs = manifest.rootfs.as_ref().filter(|_| is_head);
-    Ok(PackOrigin {
-        layout: manifest.layout,
-        writer: manifest.writer.clone(),
-        base_image: manifest.base_image.clone().filter(|_| is_head),
-        rootfs: rootfs.map(|r| RootfsOrigin { path: r.target_path.clone(), sha256: r.sha256 }),
-        snapshot_json,
-        signed_by: signed_by.map(str::to_owned),
-    })
 }
