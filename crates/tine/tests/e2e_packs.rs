@@ -6,7 +6,7 @@
 mod packs;
 mod support;
 
-use packs::{BESIDE, DISK, V1, V2, contents, make, make_chain, manifest, sample, text};
+use packs::{BESIDE, DISK, V1, V2, contents, make, make_chain, make_promising, manifest, sample, text};
 use std::{fs, path::Path};
 use support::Fixture;
 use tine_pack::Layout;
@@ -251,6 +251,19 @@ fn parents_that_are_here_are_used_and_others_refused() {
         f.ok(&["image", "delete", "root", "--yes"]);
         f.check();
     }
+}
+
+#[test]
+fn a_contract_for_another_memory_is_refused() {
+    require!("btrfs");
+    let f = Fixture::empty();
+    let pack = f.dir().join("p.tine.tar.zst");
+    for promised in [0, 2, 1 << 20] {
+        let message = f.leaves_all("invalid_input", &["unpack", &make_promising(&pack, promised)]);
+        assert!(message.contains("1.0 MiB") && message.contains("contract"), "{message}");
+    }
+    assert_eq!(f.ok(&["unpack", &make_promising(&pack, 1)]), "image\n");
+    assert_eq!(f.fact("image", "contract")["memory_bytes"], 1 << 20);
 }
 
 #[test]

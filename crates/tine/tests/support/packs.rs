@@ -11,8 +11,8 @@ use std::{
     os::unix::fs::FileExt,
     path::Path,
 };
-use tine_model::{Sha256Digest, Silent, Timestamp};
-use tine_pack::{Layout, Source, SourceFile, SourceLink};
+use tine_model::{Accel, ByteSize, Contract, Sha256Digest, Silent, Timestamp};
+use tine_pack::{Facts, Layout, Source, SourceFile, SourceLink};
 
 pub const V1: &str = "v1-base.forkd-snapshot.tar.zst";
 pub const V2: &str = "v2-chain3-full.forkd-snapshot.tar.zst";
@@ -55,6 +55,22 @@ pub fn make(path: &Path, layout: Layout, tag: &str, mib: usize, seed: u64) -> St
 
 /// Makes a pack of machines of which each differs from the one before in a page.
 pub fn make_chain(path: &Path, layout: Layout, tags: &[&str], mib: usize, seed: u64) -> String {
+    write_chain(path, layout, tags, mib, seed, None)
+}
+
+/// Makes a pack of one machine with a MiB of memory and a contract for so many.
+pub fn make_promising(path: &Path, mib: u64) -> String {
+    write_chain(path, Layout::V3, &["image"], 1, 1, Some(facts(mib)))
+}
+
+fn write_chain(
+    path: &Path,
+    layout: Layout,
+    tags: &[&str],
+    mib: usize,
+    seed: u64,
+    facts: Option<Facts>,
+) -> String {
     let mut memory = noise(seed, mib << 20);
     let mut files = Vec::new();
     for n in 0..tags.len() {
@@ -65,7 +81,7 @@ pub fn make_chain(path: &Path, layout: Layout, tags: &[&str], mib: usize, seed: 
     let link = |n: usize| SourceLink {
         tag: tags[n].parse().unwrap(),
         parent: n.checked_sub(1).map(|n| tags[n].parse().unwrap()),
-        facts: None,
+        facts: facts.clone(),
         memory: SourceFile { file: &files[n].0, digest: tine_digest::of_data(&files[n].0).unwrap() },
         vmstate: SourceFile { file: &files[n].1, digest: files[n].2 },
         disk: None,
@@ -84,6 +100,31 @@ pub fn make_chain(path: &Path, layout: Layout, tags: &[&str], mib: usize, seed: 
     let out = File::options().read(true).write(true).create(true).truncate(true).open(path).unwrap();
     tine_pack::write(&source, None, &out, &Silent).unwrap();
     text(path)
+}
+
+/// What is known of a machine that was promised so many MiB of memory.
+fn facts(mib: u64) -> Facts {
+    let contract = Contract {
+        engine: "qemu".into(),
+        engine_version: "7.2.22".into(),
+        accel: Accel::Tcg,
+        machine: "pc-q35-7.2".into(),
+        cpu_model: "max".into(),
+        cpu_features: Vec::new(),
+        cpus: 1,
+        memory_bytes: ByteSize(mib << 20),
+        kernel: "k".parse().unwrap(),
+        kernel_digest: Sha256Digest([1; 32]),
+        devices: Vec::new(),
+    };
+    Facts {
+        id: "0123456789abcdef0123456789abcdef".into(),
+        description: "a machine".into(),
+        source: "a test".into(),
+        base: None,
+        created_at: Timestamp::from_second(1_768_000_000),
+        contract,
+    }
 }
 
 fn anonymous(content: &[u8]) -> File {
