@@ -23,6 +23,7 @@ use sha2::{Digest, Sha256};
 use state::Shared;
 use std::{
     fs::File,
+    ops::Range,
     path::{Path, PathBuf},
     sync::{Arc, Mutex, PoisonError},
     time::{Duration, Instant},
@@ -55,6 +56,9 @@ pub struct DownloadRequest<'a> {
     pub expected: Expected,
     /// A longer file is refused, in bytes.
     pub max_bytes: u64,
+    /// Fetch only these parts, ascending; all without. What else a server sends that has no ranges is there too, and a
+    /// digest is not checked.
+    pub parts: Option<&'a [Range<u64>]>,
 }
 
 /// What a download took.
@@ -77,6 +81,7 @@ pub struct Download {
     journal: Arc<Mutex<Option<Journal>>>,
     task: Option<JoinHandle<Result<()>>>,
     paths: Paths,
+    parts: Option<Vec<Range<u64>>>,
     shown: String,
     begun: Instant,
 }
@@ -116,21 +121,22 @@ impl Download {
         let record = journal.read()?;
         let (file, record) = take_up(&paths, record)?;
         let journal = Arc::new(Mutex::new(Some(journal)));
-        let shared = Arc::new(Shared::new(file, request.expected.sha256));
+        let shared = Arc::new(Shared::new(file, request.expected.sha256, request.parts));
         let files = Files { shared: Arc::clone(&shared), journal: Arc::clone(&journal) };
         let job = Job::new(Arc::clone(&remote.core), files, request, &paths.partial);
         let task = remote.runtime.spawn(job.run(record));
-        let shown = request.location.to_string();
-        Ok(Self { remote: remote.clone(), shared, journal, task: Some(task), paths, shown, begun })
+        let (shown, parts) = (request.location.to_string(), request.parts.map(<[_]>::to_vec));
+        Ok(Self { remote: remote.clone(), shared, journal, task: Some(task), paths, parts, shown, begun })
     }
 
-    /// A reader of the file from its beginning that waits for what is not here yet. Dropping it does not stop the download.
+    /// A reader of the file from its beginning, or of its parts, that waits for what is not here yet. Dropping it does not stop the download.
     #[must_use]
     pub fn reader(&self) -> GrowingReader {
-        GrowingReader::new(Arc::clone(&self.shared))
+        GrowingReader::new(Arc::clone(&self.shared), self.parts.clone())
     }
 
-    /// Waits for the end, tells progress, and makes the file durable under its name. Within 200 ms of the reporter's wish it
+    /// Waits for the end, tells progress, and makes the file durable under its name; a file of which only parts were
+    /// wanted keeps the name of an unfinished one. Within 200 ms of the reporter's wish it
     /// stops, leaving what is here for the next download.
     ///
     /// # Errors
@@ -141,19 +147,21 @@ impl Download {
         if self.shared.is_spoiled() {
             return Err(self.spoiled());
         }
-        self.publish()?;
-        let file = File::open(&self.paths.done)
-            .map_err(|e| RemoteError::io("opening", self.paths.done.display(), e))?;
+        let path = self.publish()?;
+        let file = File::open(&path).map_err(|e| RemoteError::io("opening", path.display(), e))?;
         let stats = self.shared.stats(self.begun.elapsed());
-        let expected = self.shared.digest();
-        Ok(Finished { path: self.paths.done.clone(), file, stats, paths: self.paths.clone(), expected })
+        let expected = self.shared.digest().filter(|_| self.parts.is_none());
+        Ok(Finished { path, file, stats, paths: self.paths.clone(), expected })
     }
 
     fn watch(&self, reporter: &dyn Reporter) {
         let (mut told, mut begun) = (0, false);
         loop {
             let over = self.shared.wait_for_end(LOOK);
-            let (size, done) = (self.shared.size(), self.shared.done());
+            let (size, done) = match self.shared.wanted() {
+                Some((total, left)) => (Some(total), total - left),
+                None => (None, self.shared.done()),
+            };
             // a server that tells the length does so before the first byte
             if !begun && (over || size.is_some() || done > 0) {
                 begun = true;
@@ -187,8 +195,12 @@ impl Download {
         RemoteError::unexpected(&self.shown, "its SHA-256 is another one")
     }
 
-    fn publish(&self) -> Result<()> {
-        let Some(mut journal) = take(&self.journal) else { return Ok(()) };
+    /// Gives the file its name, and tells it.
+    fn publish(&self) -> Result<PathBuf> {
+        let Some(mut journal) = take(&self.journal) else { return Ok(self.paths.done.clone()) };
+        if self.parts.is_some() {
+            return Ok(self.paths.partial.clone());
+        }
         if self.paths.partial.exists() {
             let wrong = |e| RemoteError::io("renaming", self.paths.partial.display(), e);
             std::fs::rename(&self.paths.partial, &self.paths.done).map_err(wrong)?;
@@ -196,7 +208,7 @@ impl Download {
             File::open(folder).and_then(|f| f.sync_all()).map_err(wrong)?;
             journal.complete()?;
         }
-        Ok(())
+        Ok(self.paths.done.clone())
     }
 }
 

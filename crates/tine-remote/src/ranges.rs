@@ -34,6 +34,13 @@ impl RangeSet {
         (start < end).then(|| start..next.min(end))
     }
 
+    /// All that is not there.
+    pub(crate) fn complement(&self) -> Self {
+        let starts = std::iter::once(0).chain(self.0.iter().map(|r| r.end));
+        let ends = self.0.iter().map(|r| r.start).chain([u64::MAX]);
+        Self(starts.zip(ends).map(|(start, end)| start..end).filter(|r| !r.is_empty()).collect())
+    }
+
     /// How many bytes are there.
     pub(crate) fn total(&self) -> u64 {
         self.0.iter().map(|r| r.end - r.start).sum()
@@ -50,6 +57,30 @@ impl RangeSet {
 
     pub(crate) fn iter(&self) -> impl Iterator<Item = Range<u64>> + '_ {
         self.0.iter().cloned()
+    }
+}
+
+impl FromIterator<Range<u64>> for RangeSet {
+    fn from_iter<I: IntoIterator<Item = Range<u64>>>(ranges: I) -> Self {
+        let mut set = Self::default();
+        ranges.into_iter().for_each(|range| set.add(range));
+        set
+    }
+}
+
+/// The first range at or after `from`, up to `end`, that none of the sets has anything of; none when there is none.
+pub(crate) fn free(sets: &[&RangeSet], from: u64, end: u64) -> Option<Range<u64>> {
+    let mut at = from;
+    loop {
+        let after = sets.iter().fold(at, |at, set| set.reach(at));
+        if after >= end {
+            return None;
+        }
+        if after == at {
+            let ends = sets.iter().filter_map(|set| set.hole(at, end)).map(|hole| hole.end);
+            return Some(at..ends.min().unwrap_or(end));
+        }
+        at = after;
     }
 }
 
@@ -88,8 +119,22 @@ mod tests {
                 });
                 prop_assert_eq!(set.hole(at, WIDTH), hole);
             }
+            let other = set.complement();
+            prop_assert!((0..WIDTH).all(|at| (other.reach(at) > at) != naive[at as usize]));
+            prop_assert_eq!(other.complement(), set.clone());
             let ranges: Vec<_> = set.iter().collect();
             prop_assert!(ranges.windows(2).all(|w| w[0].end < w[1].start));
+        }
+
+        #[test]
+        fn what_is_free_is_in_none(one in prop::collection::vec(range(), 0..8), two in prop::collection::vec(range(), 0..8)) {
+            let ((one, first), (two, second)) = (apply(&one), apply(&two));
+            for from in 0..WIDTH {
+                let taken = |at: &u64| first[*at as usize] || second[*at as usize];
+                let start = (from..WIDTH).find(|at| !taken(at));
+                let wanted = start.map(|start| start..(start..WIDTH).find(taken).unwrap_or(WIDTH));
+                prop_assert_eq!(free(&[&one, &two], from, WIDTH), wanted);
+            }
         }
     }
 }

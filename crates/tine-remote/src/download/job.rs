@@ -40,6 +40,8 @@ pub(super) struct Job {
     expected: Expected,
     max_bytes: u64,
     partial: PathBuf,
+    /// Whether only parts are wanted.
+    partly: bool,
 }
 
 /// By which kind of request the rest is fetched.
@@ -105,6 +107,7 @@ impl Job {
             expected: request.expected,
             max_bytes: request.max_bytes,
             partial: partial.to_owned(),
+            partly: request.parts.is_some(),
         }
     }
 
@@ -193,7 +196,7 @@ impl Job {
     }
 
     async fn round(&mut self, source: &Source, mode: Mode) -> Result<(), Fault> {
-        if self.files.shared.size().is_some_and(|size| self.files.shared.done() == size) {
+        if self.files.shared.wanted().is_some_and(|(_, left)| left == 0) {
             return self.check_current(source).await;
         }
         let stream = self.stream(source);
@@ -202,7 +205,7 @@ impl Job {
             return self.whole(reply, stream).await;
         }
         let block = self.core.config.block();
-        let first = self.files.shared.claim(block).unwrap_or(0..block);
+        let first = self.files.shared.claim(block).unwrap_or_else(|| self.files.shared.first(block));
         let reply = stream.open(Some(first.clone())).await?;
         match reply.part.clone() {
             Part::Whole { .. } => self.whole(reply, stream).await,
@@ -269,15 +272,17 @@ impl Job {
         }
     }
 
+    /// The length of what came; where only parts did, what the server said.
     fn check_size(&self) -> Result<()> {
-        self.check_expected(Some(self.files.shared.done()))
+        let shared = &self.files.shared;
+        self.check_expected(if self.partly { shared.size() } else { Some(shared.done()) })
     }
 
     /// Fetches block after block, by several streams when it is worth it.
     async fn ranges(&self, source: &Source, first: (Range<u64>, Reply)) -> Result<(), Fault> {
         let config = &self.core.config;
         let size = self.object.size.unwrap_or(0);
-        let left = size.saturating_sub(self.files.shared.done()).div_ceil(config.block());
+        let left = self.files.shared.wanted().map_or(0, |(_, left)| left).div_ceil(config.block());
         let wanted = if size >= config.parallel_from { config.streams() } else { 1 };
         let streams = wanted.min(usize::try_from(left).unwrap_or(usize::MAX)).max(1);
         // the range was asked for before the length was known, and what is past the end is nobody's

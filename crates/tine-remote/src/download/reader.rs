@@ -3,13 +3,15 @@
 use super::state::{Readable, Shared};
 use sha2::{Digest, Sha256};
 use std::{
+    collections::VecDeque,
     io::{self, Read},
+    ops::Range,
     os::unix::fs::FileExt,
     sync::Arc,
 };
 use tine_model::Sha256Digest;
 
-/// A reader of a [`super::Download`] from its beginning.
+/// A reader of a [`super::Download`] from its beginning, or of the parts that are wanted of it, one after the other.
 ///
 /// Blocks until bytes are here. Fails when the download failed, when the file changed at the server after some of it was
 /// read, and, where a digest is expected, at the last bytes instead of giving them when it is another one.
@@ -19,11 +21,26 @@ pub struct GrowingReader {
     at: u64,
     generation: Option<u64>,
     hasher: Option<Sha256>,
+    /// The parts that are not wholly read; none where all is wanted.
+    parts: Option<VecDeque<Range<u64>>>,
 }
 
 impl GrowingReader {
-    pub(super) fn new(shared: Arc<Shared>) -> Self {
-        Self { shared, at: 0, generation: None, hasher: Some(Sha256::new()) }
+    pub(super) fn new(shared: Arc<Shared>, parts: Option<Vec<Range<u64>>>) -> Self {
+        let hasher = parts.is_none().then(Sha256::new);
+        let parts = parts.map(VecDeque::from);
+        let at = parts.as_ref().and_then(|parts| parts.front()).map_or(0, |part| part.start);
+        Self { shared, at, generation: None, hasher, parts }
+    }
+
+    /// Where what is wanted here ends, once the reader is in it; none after the last part.
+    fn end(&mut self) -> Option<u64> {
+        let Some(parts) = &mut self.parts else { return Some(u64::MAX) };
+        while parts.front().is_some_and(|part| part.end <= self.at) {
+            parts.pop_front();
+            self.at = parts.front().map_or(self.at, |part| part.start);
+        }
+        parts.front().map(|part| part.end)
     }
 
     /// The file is one file: what was read before must be of it.
@@ -31,7 +48,7 @@ impl GrowingReader {
         if self.at == 0 {
             self.generation = Some(generation);
         }
-        if self.generation == Some(generation) {
+        if *self.generation.get_or_insert(generation) == generation {
             return Ok(());
         }
         Err(io::Error::new(io::ErrorKind::InvalidData, "the file changed at the server while it was read"))
@@ -70,9 +87,17 @@ impl Read for GrowingReader {
         if buffer.is_empty() {
             return Ok(0);
         }
-        let readable = self.shared.wait_readable(self.at)?;
+        let Some(end) = self.end() else { return Ok(0) };
+        let mut readable = self.shared.wait_readable(self.at)?;
+        readable.upto = readable.upto.min(end);
         self.same(readable.generation)?;
         let got = if readable.upto > self.at { self.take(buffer, &readable)? } else { 0 };
+        if got == 0 && self.parts.is_some() {
+            return Err(io::Error::new(
+                io::ErrorKind::InvalidData,
+                "the file ends before a part that is wanted",
+            ));
+        }
         if got == 0 || readable.size == Some(self.at) {
             self.check(readable.digest)?;
         }

@@ -3,7 +3,7 @@
 use super::DownloadStats;
 use crate::{
     error::{RemoteError, Result},
-    ranges::RangeSet,
+    ranges::{RangeSet, free},
 };
 use std::{
     fs::File,
@@ -33,6 +33,8 @@ struct Inner {
     generation: u64,
     here: RangeSet,
     claimed: RangeSet,
+    /// What is not to be fetched.
+    unwanted: RangeSet,
     size: Option<u64>,
     digest: Option<Sha256Digest>,
     fetched: u64,
@@ -58,12 +60,15 @@ pub(super) struct Readable {
 }
 
 impl Shared {
-    pub(super) fn new(file: File, digest: Option<Sha256Digest>) -> Self {
+    /// Of a file of which only `parts` are wanted, if there are any.
+    pub(super) fn new(file: File, digest: Option<Sha256Digest>, parts: Option<&[Range<u64>]>) -> Self {
+        let wanted = parts.map(|parts| parts.iter().cloned().collect::<RangeSet>());
         let inner = Inner {
             file: Arc::new(file),
             generation: 0,
             here: RangeSet::default(),
             claimed: RangeSet::default(),
+            unwanted: wanted.map_or_else(RangeSet::default, |wanted| wanted.complement()),
             size: None,
             digest,
             fetched: 0,
@@ -92,6 +97,17 @@ impl Shared {
     }
     pub(super) fn done(&self) -> u64 {
         self.lock().here.total()
+    }
+    /// Bytes that are wanted, and those of them that are not here; none while the length is not known.
+    pub(super) fn wanted(&self) -> Option<(u64, u64)> {
+        let inner = self.lock();
+        let end = inner.size?;
+        let total = |sets: &[&RangeSet]| {
+            let next = |at| free(sets, at, end);
+            let ranges = std::iter::successors(next(0), |range| next(range.end));
+            ranges.map(|range| range.end - range.start).sum()
+        };
+        Some((total(&[&inner.unwanted]), total(&[&inner.unwanted, &inner.here])))
     }
     pub(super) fn take_notes(&self) -> Vec<String> {
         std::mem::take(&mut self.lock().notes)
@@ -175,20 +191,16 @@ impl Shared {
     /// The next range that nobody fetches, at most `block` long and not across a block's edge; none when all are taken.
     pub(super) fn claim(&self, block: u64) -> Option<Range<u64>> {
         let mut inner = self.lock();
-        let end = inner.size?;
-        let mut at = 0;
-        loop {
-            let hole = inner.here.hole(at, end)?;
-            match inner.claimed.hole(hole.start, hole.end) {
-                None => at = hole.end,
-                Some(free) => {
-                    let edge = (free.start / block).saturating_add(1).saturating_mul(block);
-                    let range = free.start..free.end.min(edge);
-                    inner.claimed.add(range.clone());
-                    return Some(range);
-                }
-            }
-        }
+        let free = free(&[&inner.here, &inner.claimed, &inner.unwanted], 0, inner.size?)?;
+        let edge = (free.start / block).saturating_add(1).saturating_mul(block);
+        let range = free.start..free.end.min(edge);
+        inner.claimed.add(range.clone());
+        Some(range)
+    }
+
+    /// What to ask for before the length is known: of the first block, what is wanted.
+    pub(super) fn first(&self, block: u64) -> Range<u64> {
+        free(&[&self.lock().unwanted], 0, block).unwrap_or(0..block)
     }
 
     /// Everything that was claimed is free again: nobody fetches any more.
@@ -264,7 +276,11 @@ mod tests {
     use super::*;
 
     fn shared(size: u64, here: impl IntoIterator<Item = Range<u64>>) -> Shared {
-        let shared = Shared::new(tempfile::tempfile().unwrap(), None);
+        parts(size, here, None)
+    }
+
+    fn parts(size: u64, here: impl IntoIterator<Item = Range<u64>>, wanted: Option<&[Range<u64>]>) -> Shared {
+        let shared = Shared::new(tempfile::tempfile().unwrap(), None, wanted);
         let mut set = RangeSet::default();
         here.into_iter().for_each(|r| set.add(r));
         shared.take_up(set);
@@ -279,6 +295,14 @@ mod tests {
         assert_eq!(claims, [5..20, 20..33, 40..60, 61..80, 80..100]);
         shared.release();
         assert_eq!(shared.claim(20), Some(5..20));
+    }
+
+    #[test]
+    fn what_is_not_wanted_is_not_claimed() {
+        let shared = parts(100, [0..5, 50..60], Some(&[2..30, 70..75, 90..100]));
+        assert_eq!((shared.first(20), shared.wanted()), (2..20, Some((43, 40))));
+        let claims: Vec<_> = std::iter::from_fn(|| shared.claim(20)).collect();
+        assert_eq!(claims, [5..20, 20..30, 70..75, 90..100]);
     }
 
     #[test]

@@ -7,5 +7,6 @@ mod bad_uploads;
 mod breaks;
 mod nginx;
 mod oci;
+mod parts;
 mod s3;
 mod setup;

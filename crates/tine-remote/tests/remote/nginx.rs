@@ -10,7 +10,7 @@ use tempfile::TempDir;
 use tine_model::ErrorCode;
 use tine_remote::{Location, Remote, RemoteConfig};
 
-struct Nginx {
+pub struct Nginx {
     _server: Server,
     port: u16,
     dir: TempDir,
@@ -18,7 +18,7 @@ struct Nginx {
 
 impl Nginx {
     /// Serves `www` with more lines for its `server`; none when there is no nginx.
-    fn start(extra: impl Fn(&Path) -> String) -> Option<Self> {
+    pub fn start(extra: impl Fn(&Path) -> String) -> Option<Self> {
         if !has("/usr/sbin/nginx") {
             return None;
         }
@@ -43,9 +43,16 @@ impl Nginx {
         Some(Self { _server: server, port, dir })
     }
 
-    fn put(&self, name: &str, data: &[u8]) -> String {
+    pub fn put(&self, name: &str, data: &[u8]) -> String {
         fs::write(self.dir.path().join("www").join(name), data).unwrap();
         format!("http://127.0.0.1:{}/{name}", self.port)
+    }
+
+    /// How many bytes of content it has sent, by its log, where each request stands once it is answered.
+    pub fn sent(&self) -> u64 {
+        let log = fs::read_to_string(self.dir.path().join("access.log")).unwrap();
+        let bytes = |line: &str| line.split('"').nth(2)?.split_whitespace().nth(1)?.parse::<u64>().ok();
+        log.lines().filter_map(bytes).sum()
     }
 }
 

@@ -80,7 +80,14 @@ impl Reporter for Memory {
 }
 
 pub fn request<'a>(location: &'a Location, dir: &'a Path) -> DownloadRequest<'a> {
-    DownloadRequest { location, dir, name: "pack", expected: Expected::default(), max_bytes: 1 << 40 }
+    DownloadRequest {
+        location,
+        dir,
+        name: "pack",
+        expected: Expected::default(),
+        max_bytes: 1 << 40,
+        parts: None,
+    }
 }
 
 pub fn fetch_with(
