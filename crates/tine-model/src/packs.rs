@@ -154,6 +154,11 @@ pub struct UnpackImage {
     pub force: bool,
 }
 
+/// Where a pack is read from. What cannot be read at any place, as a pipe, says so when it is asked to.
+pub trait PackInput: std::io::Read + std::io::Seek + Send {}
+
+impl<T: std::io::Read + std::io::Seek + Send> PackInput for T {}
+
 /// Finds a file beside a pack, by its name. None when there is none.
 pub type Siblings<'s> = dyn Fn(&str) -> Result<Option<Box<dyn std::io::Read + Send>>> + Sync + 's;
 

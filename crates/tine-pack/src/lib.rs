@@ -24,7 +24,8 @@
 //! | 4 | `0x8F92EAB1` |
 //!
 //! A file that does not end in such a table is refused as cut off. A reader that passes from start to end needs no more of
-//! it; one that fetches ranges finds by it which bytes hold which content, and believes nothing but digests.
+//! it; one that fetches ranges finds by it which bytes hold which content, and believes nothing but digests: where there
+//! are as many frames that are not full as there are members, each of them ends one ([`outline`]).
 //!
 //! ## The tar
 //! Headers are of the GNU form (magic `ustar␣␣`, numbers beyond octal digits in binary), with owner and group 0 without
@@ -96,6 +97,7 @@ mod crew;
 mod error;
 pub mod frames;
 mod manifest;
+pub mod outline;
 pub mod pages;
 mod pieces;
 mod positioned;
@@ -107,7 +109,7 @@ mod zeros;
 
 pub use error::PackError;
 pub use manifest::{FileEntry, LINKS_MAX, Layout, Link, MANIFEST_MAX, Manifest, Role, SidecarRef};
-pub use read::{Begin, Limits, LinkSums, Receiver, Reused, Unpacked, read};
+pub use read::{Begin, Limits, LinkSums, Receiver, Reused, Unpacked, manifest_of, read};
 pub use write::{Facts, Sign, Source, SourceFile, SourceLink, Written, write, write_with};
 
 /// Plain SHA-256 of what is in memory.

@@ -14,8 +14,14 @@ use crate::{
     frames::FrameReader,
     manifest::{Layout, Manifest, Role},
 };
-use members::Reading;
-use std::{collections::BTreeMap, fs::File, io::Read, sync::Mutex, thread};
+use members::{Reading, read_manifest};
+use std::{
+    collections::{BTreeMap, BTreeSet},
+    fs::File,
+    io::Read,
+    sync::Mutex,
+    thread,
+};
 use tail::Tail;
 use tine_archive::TarReader;
 use tine_model::{Reporter, Sha256Digest};
@@ -65,6 +71,8 @@ pub struct Begin {
     /// Links, by number, that it has and that are not written again. They must be what the manifest says: their digests
     /// are checked, and links after them are made of their files.
     pub reuse: BTreeMap<usize, Reused>,
+    /// Those of them whose files the stream does not have, because it is read through [`crate::outline::Parts`].
+    pub left_out: BTreeSet<usize>,
 }
 
 /// The files of a link that is there already, open for reading.
@@ -124,6 +132,19 @@ pub fn read(
         tail::check(&tail)?;
     }
     Ok(unpacked)
+}
+
+/// The manifest of a pack of any layout, and its bytes. Reads little more of `input`, and trusts none of it.
+///
+/// # Errors
+/// Any [`PackError`] of what was read.
+pub fn manifest_of(input: &mut (dyn Read + Send)) -> Result<(Manifest, Vec<u8>)> {
+    let raw = thread::scope(|scope| {
+        let frames =
+            FrameReader::new(scope, input, 1).map_err(PackError::io("start", "threads that decompress"))?;
+        read_manifest(&mut TarReader::plain(frames))
+    })?;
+    Ok((Manifest::parse(&raw)?, raw))
 }
 
 impl Limits {

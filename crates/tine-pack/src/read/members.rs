@@ -47,6 +47,58 @@ struct Done {
     reused: bool,
 }
 
+/// The links of a pack, each made of the one before.
+struct Chain<'m> {
+    manifest: &'m Manifest,
+    reuse: BTreeMap<usize, Reused>,
+    parent: Done,
+    current: Done,
+    /// How many links have begun; the last of them is `current`.
+    begun: usize,
+    sums: Vec<LinkSums>,
+}
+
+impl<'m> Chain<'m> {
+    fn new(manifest: &'m Manifest, reuse: BTreeMap<usize, Reused>) -> Self {
+        let (parent, current) = (Done::default(), Done::default());
+        Self { manifest, reuse, parent, current, begun: 0, sums: Vec::new() }
+    }
+
+    /// Begins this link, unless it has begun, and before it those that the stream does not have.
+    fn begin(&mut self, number: usize) -> Result<()> {
+        while self.begun <= number {
+            self.end()?;
+            let begun = self.link(self.begun)?;
+            self.parent = std::mem::replace(&mut self.current, begun);
+            self.begun += 1;
+        }
+        Ok(())
+    }
+
+    /// Ends the link that has begun.
+    fn end(&mut self) -> Result<()> {
+        let last = self.begun.checked_sub(1);
+        self.sums.extend(last.map(|link| self.current.sums(self.manifest, link)).transpose()?);
+        Ok(())
+    }
+
+    /// A new link: what it says of its parent, which is `current` still, is checked, and what is there already is.
+    fn link(&mut self, number: usize) -> Result<Done> {
+        let link = link(self.manifest, number)?;
+        if self.manifest.layout == Layout::V2 && number > 0 {
+            check_parent(self.manifest, number, &self.current)?;
+        }
+        let reused = self.reuse.remove(&number);
+        reused.map_or(Ok(Done::default()), |files| reuse(self.manifest.layout, link, files))
+    }
+
+    fn finish(mut self) -> Result<Vec<LinkSums>> {
+        self.begin(self.manifest.links.len().saturating_sub(1))?;
+        self.end()?;
+        Ok(self.sums)
+    }
+}
+
 /// A paged file that holds its content.
 struct Laid {
     file: File,
@@ -65,7 +117,7 @@ impl<'a> Reading<'a> {
     }
 
     pub fn run(mut self, receiver: &mut dyn Receiver) -> Result<Unpacked> {
-        let raw = self.manifest()?;
+        let raw = read_manifest(&mut self.tar)?;
         let manifest = Manifest::parse(&raw)?;
         self.limits.check(&manifest)?;
         let mut next = self.tar.next()?;
@@ -74,19 +126,12 @@ impl<'a> Reading<'a> {
             next = self.tar.next()?;
         }
         let begin = receiver.begin(&manifest, &raw, signature.as_deref()).map_err(PackError::Refused)?;
-        let total = manifest.links.iter().flat_map(|link| &link.files).map(|file| file.stored).sum();
+        let comes = |(number, _): &(usize, &Link)| !begin.left_out.contains(number);
+        let links = manifest.links.iter().enumerate().filter(comes);
+        let total = links.flat_map(|(_, link)| &link.files).map(|file| file.stored).sum();
         self.reporter.step(&format!("unpacking {}", manifest.tag), Some(total));
         let links = self.links(&manifest, begin, next, receiver)?;
         Ok(Unpacked { links, consumed: self.tar.into_inner().consumed(), manifest })
-    }
-
-    fn manifest(&mut self) -> Result<Vec<u8>> {
-        let first = self.tar.next()?.ok_or_else(|| PackError::malformed("the pack is empty"))?;
-        let plain = first.kind == MemberKind::File && first.sparse.is_none();
-        if !plain || first.name != MANIFEST.as_bytes() {
-            return Err(PackError::malformed(format!("the pack does not begin with {MANIFEST}")));
-        }
-        self.small(&first, MANIFEST_MAX)
     }
 
     fn signature(&mut self, manifest: &Manifest, member: Option<&Member>) -> Result<Option<String>> {
@@ -97,52 +142,29 @@ impl<'a> Reading<'a> {
         if member.kind != MemberKind::File || member.sparse.is_some() {
             return Err(refused(SIGNATURE, "is no regular file"));
         }
-        let text = String::from_utf8(self.small(member, SIGNATURE_MAX)?);
+        let text = String::from_utf8(small(&mut self.tar, member, SIGNATURE_MAX)?);
         text.map(Some).map_err(|_| refused(SIGNATURE, "is not UTF-8"))
     }
 
     fn links(
         &mut self,
         manifest: &Manifest,
-        mut begin: Begin,
+        begin: Begin,
         mut next: Option<Member>,
         receiver: &mut dyn Receiver,
     ) -> Result<Vec<LinkSums>> {
-        let (mut order, mut sums) = (Order::new(manifest), Vec::new());
-        let (mut parent, mut current) = (Done::default(), Done::default());
-        let mut begun = None;
+        let mut order = Order::new(manifest, &begin.left_out);
+        let mut chain = Chain::new(manifest, begin.reuse);
         while let Some(member) = next {
             if let Some(place) = order.accept(&member)? {
-                if begun != Some(place.link) {
-                    sums.extend(begun.map(|link| current.sums(manifest, link)).transpose()?);
-                    parent = std::mem::take(&mut current);
-                    current =
-                        self.begin_link(manifest, place.link, &parent, begin.reuse.remove(&place.link))?;
-                    begun = Some(place.link);
-                }
-                let step = Step { manifest, place, parent: &parent };
-                self.member(&step, &member, &mut current, receiver)?;
+                chain.begin(place.link)?;
+                let step = Step { manifest, place, parent: &chain.parent };
+                self.member(&step, &member, &mut chain.current, receiver)?;
             }
             next = self.tar.next()?;
         }
         order.finish()?;
-        sums.extend(begun.map(|link| current.sums(manifest, link)).transpose()?);
-        Ok(sums)
-    }
-
-    /// Begins a link: what it says of its parent is checked, and what is there already is.
-    fn begin_link(
-        &self,
-        manifest: &Manifest,
-        number: usize,
-        parent: &Done,
-        reused: Option<Reused>,
-    ) -> Result<Done> {
-        let link = link(manifest, number)?;
-        if manifest.layout == Layout::V2 && number > 0 {
-            check_parent(manifest, number, parent)?;
-        }
-        reused.map_or(Ok(Done::default()), |files| reuse(manifest.layout, link, files))
+        chain.finish()
     }
 
     fn member(
@@ -156,7 +178,7 @@ impl<'a> Reading<'a> {
         match step.place.role {
             Role::SnapshotJson if member.sparse.is_some() => Err(refused(name(member)?, "is sparse")),
             Role::SnapshotJson => {
-                let content = self.small(member, entry.size)?;
+                let content = small(&mut self.tar, member, entry.size)?;
                 step.verify(crate::plain_digest(&content))?;
                 self.done += entry.size;
                 self.reporter.advance(self.done);
@@ -164,12 +186,7 @@ impl<'a> Reading<'a> {
                 Ok(())
             }
             // the next member passes over the content of this one
-            role if current.reused => {
-                if role == Role::Vmstate {
-                    current.vmstate = Some(entry.digest);
-                }
-                Ok(())
-            }
+            _ if current.reused => Ok(()),
             role => {
                 let laid = self.paged(step, member, receiver)?;
                 match role {
@@ -251,18 +268,28 @@ impl<'a> Reading<'a> {
         self.reporter.advance(self.done);
         Ok(())
     }
+}
 
-    /// The whole content of a small member.
-    fn small(&mut self, member: &Member, most: u64) -> Result<Vec<u8>> {
-        let name = name(member)?;
-        let size = usize::try_from(member.stored).unwrap_or(usize::MAX);
-        if member.stored > most {
-            return Err(PackError::TooLarge(format!("{name} in the pack has more than {most} bytes")));
-        }
-        let mut content = vec![0; size];
-        read_content(&mut self.tar, &mut content)?;
-        Ok(content)
+/// The bytes of the manifest, with which every pack begins.
+pub(super) fn read_manifest(tar: &mut Tar) -> Result<Vec<u8>> {
+    let first = tar.next()?.ok_or_else(|| PackError::malformed("the pack is empty"))?;
+    let plain = first.kind == MemberKind::File && first.sparse.is_none();
+    if !plain || first.name != MANIFEST.as_bytes() {
+        return Err(PackError::malformed(format!("the pack does not begin with {MANIFEST}")));
     }
+    small(tar, &first, MANIFEST_MAX)
+}
+
+/// The whole content of a small member.
+fn small(tar: &mut Tar, member: &Member, most: u64) -> Result<Vec<u8>> {
+    let name = name(member)?;
+    let size = usize::try_from(member.stored).unwrap_or(usize::MAX);
+    if member.stored > most {
+        return Err(PackError::TooLarge(format!("{name} in the pack has more than {most} bytes")));
+    }
+    let mut content = vec![0; size];
+    read_content(tar, &mut content)?;
+    Ok(content)
 }
 
 /// Fills `buffer` with the next content of the member.
@@ -363,7 +390,8 @@ fn check_parent(manifest: &Manifest, number: usize, parent: &Done) -> Result<()>
 
 /// The files of a link that is there already, if they are what the manifest says.
 fn reuse(layout: Layout, link: &Link, files: Reused) -> Result<Done> {
-    let mut done = Done { reused: true, ..Done::default() };
+    let vmstate = link.file(Role::Vmstate).map(|file| file.digest);
+    let mut done = Done { reused: true, vmstate, ..Done::default() };
     for (role, file) in [(Role::Memory, Some(files.memory)), (Role::Rootfs, files.disk)] {
         let Some((entry, file)) = link.file(role).zip(file) else { continue };
         let failed = || PackError::io("read", role.file_name());

@@ -4,6 +4,7 @@ use crate::{
     error::{PackError, Result},
     manifest::{Layout, MANIFEST, Manifest, Role, SIGNATURE},
 };
+use std::collections::BTreeSet;
 use tine_archive::{Member, MemberKind};
 
 /// Directories that are passed over; no writer makes more than one for each image.
@@ -14,6 +15,8 @@ const SHOWN_MAX: usize = 100;
 /// What is still to come.
 pub(super) struct Order<'a> {
     manifest: &'a Manifest,
+    /// Links that do not come.
+    left_out: &'a BTreeSet<usize>,
     link: usize,
     left: Vec<Role>,
     directories: usize,
@@ -29,8 +32,14 @@ pub(super) struct Place {
 }
 
 impl<'a> Order<'a> {
-    pub fn new(manifest: &'a Manifest) -> Self {
-        Self { manifest, link: 0, left: roles(manifest, 0), directories: 0 }
+    pub fn new(manifest: &'a Manifest, left_out: &'a BTreeSet<usize>) -> Self {
+        let left = if left_out.contains(&0) { Vec::new() } else { roles(manifest, 0) };
+        Self { manifest, left_out, link: 0, left, directories: 0 }
+    }
+
+    /// The number of the next link that comes.
+    fn following(&self) -> Option<usize> {
+        (self.link + 1..self.manifest.links.len()).find(|link| !self.left_out.contains(link))
     }
 
     /// The place of the next member; none for a directory, which is harmless.
@@ -41,9 +50,9 @@ impl<'a> Order<'a> {
             MemberKind::File => {}
             _ => return Err(refused(name, "is neither a regular file nor a directory")),
         }
-        if self.left.is_empty() && self.link + 1 < self.manifest.links.len() {
-            self.link += 1;
-            self.left = roles(self.manifest, self.link);
+        if let Some(following) = self.following().filter(|_| self.left.is_empty()) {
+            self.link = following;
+            self.left = roles(self.manifest, following);
         }
         let found = self.left.iter().position(|role| self.manifest.entry_name(self.link, *role) == name);
         match found {
@@ -59,12 +68,10 @@ impl<'a> Order<'a> {
 
     /// After the last member: whether all have come.
     pub fn finish(&self) -> Result<()> {
-        let missing = match self.left.first() {
-            Some(role) => self.manifest.entry_name(self.link, *role),
-            None if self.link + 1 < self.manifest.links.len() => {
-                self.manifest.entry_name(self.link + 1, Role::Memory)
-            }
-            None => return Ok(()),
+        let missing = match (self.left.first(), self.following()) {
+            (Some(role), _) => self.manifest.entry_name(self.link, *role),
+            (None, Some(link)) => self.manifest.entry_name(link, Role::Memory),
+            (None, None) => return Ok(()),
         };
         Err(PackError::malformed(format!("the pack does not hold {missing}, which it declares")))
     }

@@ -7,6 +7,7 @@ mod foreign;
 mod golden;
 mod hostile;
 mod manifests;
+mod outlines;
 mod properties;
 mod round_trip;
 mod support;

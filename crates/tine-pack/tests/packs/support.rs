@@ -2,7 +2,7 @@
 
 use sha2::{Digest, Sha256};
 use std::{
-    collections::BTreeMap,
+    collections::{BTreeMap, BTreeSet},
     fs::File,
     io::Read,
     os::unix::fs::{FileExt, MetadataExt},
@@ -141,6 +141,7 @@ pub struct Store {
     pub raw: Vec<u8>,
     pub signature: Option<String>,
     pub reuse: BTreeMap<usize, Reused>,
+    pub left_out: BTreeSet<usize>,
     pub refuse: bool,
 }
 
@@ -157,7 +158,7 @@ impl Receiver for Store {
         self.manifest = Some(manifest.clone());
         self.raw = raw.to_vec();
         self.signature = signature.map(str::to_owned);
-        Ok(Begin { reuse: std::mem::take(&mut self.reuse) })
+        Ok(Begin { reuse: std::mem::take(&mut self.reuse), left_out: self.left_out.clone() })
     }
 
     fn file(&mut self, link: usize, role: Role, _: u64) -> tine_model::Result<File> {
