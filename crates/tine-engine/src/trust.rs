@@ -1,7 +1,8 @@
 //! Whose packs are taken: the keys of a pool, and what is asked of each hub.
 
+use sha2::{Digest as _, Sha256};
 use tine_hub::{HubUrl, KeyStore, PackTraits, PolicyStore, SeenStore, check_signature};
-use tine_model::{PackageRef, Reporter, Result, Sha256Digest, TrustPolicy};
+use tine_model::{Error, ErrorCode, PackageRef, Reporter, Result, Sha256Digest, TrustPolicy};
 use tine_pack::Manifest;
 use tine_store::Pool;
 
@@ -10,6 +11,8 @@ pub struct Trust {
     policy: TrustPolicy,
     keys: KeyStore,
     hub: Option<FromHub>,
+    /// The digest that a registry names for the manifest.
+    manifest: Option<Sha256Digest>,
 }
 
 /// The package that a pack is pulled as.
@@ -27,13 +30,18 @@ impl Trust {
 
     /// For a pack that lies at a URL.
     pub fn of_url(pool: &Pool, url: &str) -> Result<Self> {
-        Ok(Self { policy: policies(pool).policy_for(url)?, keys: keys(pool), hub: None })
+        Ok(Self { policy: policies(pool).policy_for(url)?, keys: keys(pool), hub: None, manifest: None })
     }
 
     /// For a package of a hub.
     pub fn of_package(pool: &Pool, hub: &HubUrl, package: &PackageRef) -> Result<Self> {
         let from = FromHub { seen: seen(pool), hub: hub.clone(), package: package.clone() };
         Ok(Self { hub: Some(from), ..Self::of_url(pool, hub.registry())? })
+    }
+
+    /// Takes only packs with a manifest of this plain SHA-256, if one is named.
+    pub fn of_manifest(self, sha256: Option<Sha256Digest>) -> Self {
+        Self { manifest: sha256, ..self }
     }
 
     /// Refuses a pack with another digest than the version of the package had when it was first pulled.
@@ -52,6 +60,10 @@ impl Trust {
         reporter: &dyn Reporter,
     ) -> Result<Option<String>> {
         let what = format!("the pack {}", manifest.tag);
+        if self.manifest.is_some_and(|sha256| sha256 != plain_digest(raw)) {
+            let message = format!("the manifest of {what} has another SHA-256 than the registry names");
+            return Err(Error::new(ErrorCode::InvalidInput, message));
+        }
         let verdict = check_signature(self.policy, &self.keys, &what, signature, raw)?;
         if let Some(warning) = verdict.warning().filter(|_| signature.is_some() || self.hub.is_some()) {
             reporter.note(warning);
@@ -66,6 +78,11 @@ impl Trust {
             _ => Ok(None),
         }
     }
+}
+
+/// Plain SHA-256.
+pub fn plain_digest(bytes: &[u8]) -> Sha256Digest {
+    Sha256Digest(Sha256::digest(bytes).into())
 }
 
 /// What is remembered of a package's pack.

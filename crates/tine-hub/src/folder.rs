@@ -27,7 +27,7 @@ use std::{
     path::{Path, PathBuf},
     time::Duration,
 };
-use tine_model::{KeyName, PackageName, Timestamp, VersionName};
+use tine_model::{KeyName, PackageName, Sha256Digest, Timestamp, VersionName};
 
 const REGISTRY: &str = "registry.json";
 const SIGNATURE: &str = "registry.json.minisig";
@@ -98,6 +98,8 @@ pub struct PackFacts {
     pub recipe_path: Option<String>,
     /// The release it belongs to.
     pub release_tag: Option<String>,
+    /// Plain SHA-256 of its manifest.
+    pub manifest_sha256: Option<Sha256Digest>,
 }
 
 /// A pack to publish.

@@ -14,7 +14,7 @@ use crate::{
     DiffStatusRequest, DiskUsage, DoctorReport, ExecOutcome, ExecRequest, ExecStreams, ForkReport,
     ForkRequest, ForkedBox, GcReport, HubCheck, HubPackage, ImageInfo, ImageTag, ImportBase, ImportKernel,
     InitHub, InitRequest, InstallBase, KernelInfo, KeyInfo, KeyName, KeyRef, ListBoxes, ListHub, LogsRequest,
-    NewFiles, PackImage, PackReport, PathKind, PoolInfo, ProcessInfo, ProjectName, PruneReport,
+    NewFiles, PackImage, PackInput, PackReport, PathKind, PoolInfo, ProcessInfo, ProjectName, PruneReport,
     PruneSnapshots, PublishedPack, PullImage, PullReport, PushImage, PushReport, RecipeInfo, RemoveFromHub,
     Reporter, RestoreReport, RestoreSnapshot, Result, SaveBase, Sha256Digest, Siblings, SnapshotInfo,
     SnapshotName, StopBox, TrustPolicy, TrustRule, UnpackImage, UnpackReport, UpdateBox, UpdateReport,
@@ -157,7 +157,7 @@ pub trait Service: Sync {
     fn unpack_image(
         &self,
         request: &UnpackImage,
-        pack: &mut (dyn Read + Send),
+        pack: &mut dyn PackInput,
         siblings: &Siblings<'_>,
         reporter: &dyn Reporter,
     ) -> Result<UnpackReport>;

@@ -334,7 +334,7 @@ impl Service for Fake {
     fn unpack_image(
         &self,
         request: &UnpackImage,
-        pack: &mut (dyn Read + Send),
+        pack: &mut dyn PackInput,
         _: &Siblings<'_>,
         _: &dyn Reporter,
     ) -> Result<UnpackReport> {

@@ -7,7 +7,7 @@ use rustix::{
     termios::{self, OptionalActions, Termios},
 };
 use std::{
-    io::{self, IsTerminal as _, Read},
+    io::{self, IsTerminal as _, Read, Seek, SeekFrom},
     os::fd::{AsFd, OwnedFd},
     path::Path,
     sync::{Arc, Mutex, PoisonError},
@@ -107,6 +107,12 @@ impl<R: Read + AsFd> Read for Patient<R> {
     fn read(&mut self, buffer: &mut [u8]) -> io::Result<usize> {
         self.wait()?;
         self.inner.read(buffer)
+    }
+}
+
+impl<R: Seek> Seek for Patient<R> {
+    fn seek(&mut self, to: SeekFrom) -> io::Result<u64> {
+        self.inner.seek(to)
     }
 }
 

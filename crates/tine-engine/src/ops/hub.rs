@@ -11,7 +11,7 @@ use tine_model::{
     AddToHub, ByteSize, Error, ErrorCode, HubCheck, HubFault, HubPackage, InitHub, ListHub, PublishedPack,
     RemoveFromHub, Reporter, Result, Timestamp,
 };
-use tine_pack::{Begin, Limits, Manifest, Receiver, Role, sidecar};
+use tine_pack::{Manifest, Role, sidecar};
 
 pub fn init(engine: &LocalEngine, request: &InitHub) -> Result<()> {
     let pool = engine.pool()?;
@@ -29,7 +29,7 @@ pub fn init(engine: &LocalEngine, request: &InitHub) -> Result<()> {
 pub fn add(engine: &LocalEngine, request: &AddToHub, reporter: &dyn Reporter) -> Result<PublishedPack> {
     let pool = engine.pool()?;
     let file = Path::new(&request.file);
-    let manifest = manifest_of(file, reporter)?;
+    let (manifest, raw) = manifest_of(file)?;
     let hub = HubFolder::open(&hub::folder(engine, &pool, request.hub.as_deref())?)?;
     let sidecars = beside(file, &manifest)?;
     let pack = NewPack {
@@ -37,7 +37,7 @@ pub fn add(engine: &LocalEngine, request: &AddToHub, reporter: &dyn Reporter) ->
         sidecars: &sidecars,
         package: &request.package.package,
         version: request.package.version.as_ref(),
-        facts: facts(request, &manifest),
+        facts: facts(request, &manifest, &raw),
     };
     reporter.step(&format!("publishing {}", request.package), None);
     let keys = trust::keys(&pool);
@@ -52,7 +52,7 @@ pub fn add(engine: &LocalEngine, request: &AddToHub, reporter: &dyn Reporter) ->
     })
 }
 
-fn facts(request: &AddToHub, manifest: &Manifest) -> PackFacts {
+fn facts(request: &AddToHub, manifest: &Manifest, raw: &[u8]) -> PackFacts {
     let memory = manifest.links.last().and_then(|link| link.file(Role::Memory));
     PackFacts {
         description: request.description.clone().or_else(|| manifest.description.clone()),
@@ -60,6 +60,7 @@ fn facts(request: &AddToHub, manifest: &Manifest) -> PackFacts {
         base_image: manifest.base_image.clone(),
         recipe_path: request.recipe_path.clone(),
         release_tag: None,
+        manifest_sha256: Some(trust::plain_digest(raw)),
     }
 }
 
@@ -74,33 +75,14 @@ fn beside(file: &Path, manifest: &Manifest) -> Result<Vec<PathBuf>> {
     Err(Error::new(ErrorCode::NotFound, message))
 }
 
-/// The manifest of a pack, which is all that is read of it.
-fn manifest_of(file: &Path, reporter: &dyn Reporter) -> Result<Manifest> {
+/// The manifest of a pack and its bytes, which is all that is read of it.
+fn manifest_of(file: &Path) -> Result<(Manifest, Vec<u8>)> {
     let mut input = File::open(file).map_err(|e| io_error("open", file, &e))?;
     if input.metadata().is_ok_and(|meta| meta.is_dir()) {
         let message = format!("{} is a directory, and no pack", file.display());
         return Err(Error::new(ErrorCode::InvalidInput, message));
     }
-    let mut peek = Peek(None);
-    let read = tine_pack::read(&mut input, &Limits::default(), &mut peek, reporter);
-    match (peek.0, read) {
-        (Some(manifest), _) => Ok(manifest),
-        (None, Err(error)) => Err(error.into()),
-        (None, Ok(unpacked)) => Ok(unpacked.manifest),
-    }
-}
-
-/// Takes the manifest, and wants no more.
-struct Peek(Option<Manifest>);
-
-impl Receiver for Peek {
-    fn begin(&mut self, manifest: &Manifest, _: &[u8], _: Option<&str>) -> Result<Begin> {
-        self.0 = Some(manifest.clone());
-        Err(Error::new(ErrorCode::Cancelled, "enough was read"))
-    }
-    fn file(&mut self, _: usize, _: Role, _: u64) -> Result<File> {
-        Err(Error::new(ErrorCode::Internal, "no file is wanted"))
-    }
+    Ok(tine_pack::manifest_of(&mut input)?)
 }
 
 pub fn remove(engine: &LocalEngine, request: &RemoveFromHub) -> Result<()> {

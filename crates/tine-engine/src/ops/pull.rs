@@ -2,7 +2,7 @@
 
 mod hashed;
 
-use super::unpack::{Intake, Received};
+use super::unpack::{Intake, Plan, Received};
 use crate::{LocalEngine, hub, io_error, trust, trust::Trust};
 use hashed::Hashed;
 use sha2::{Digest as _, Sha256};
@@ -42,6 +42,9 @@ struct Wanted {
     trust: Trust,
     size: Option<u64>,
     sha256: Option<Sha256Digest>,
+    /// Whether the pack may be taken by its manifest alone, which names the digests of all that is in it. A package may
+    /// when the registry names the manifest's; else its own digest is checked, or taken, which needs all of it.
+    in_parts: bool,
     /// The hub and the version there.
     package: Option<(HubUrl, PackageRef)>,
 }
@@ -49,7 +52,14 @@ struct Wanted {
 impl Wanted {
     fn of_url(pool: &Pool, url: &str) -> Result<Self> {
         let location = Location::parse(url)?;
-        Ok(Self { location, trust: Trust::of_url(pool, url)?, size: None, sha256: None, package: None })
+        Ok(Self {
+            location,
+            trust: Trust::of_url(pool, url)?,
+            size: None,
+            sha256: None,
+            in_parts: true,
+            package: None,
+        })
     }
 
     fn of_package(
@@ -67,13 +77,15 @@ impl Wanted {
             package: found.package.clone(),
             version: found.version.cloned().or_else(|| asked.version.clone()),
         };
-        let trust = Trust::of_package(pool, &hub, &package)?;
+        let manifest_sha256 = found.entry.manifest_sha256();
+        let trust = Trust::of_package(pool, &hub, &package)?.of_manifest(manifest_sha256);
         found.entry.sha256.map_or(Ok(()), |sha256| trust.check_version(sha256))?;
         Ok(Self {
             location: Location::parse(&hub.resolve(&found.entry.url)?)?,
             trust,
             size: found.entry.size_bytes,
             sha256: found.entry.sha256,
+            in_parts: found.entry.sha256.and(manifest_sha256).is_some(),
             package: Some((hub, package)),
         })
     }
@@ -114,13 +126,18 @@ impl Pull<'_> {
     /// Unpacks while the pack is still coming.
     fn fetch(&self, dir: &Path, name: &str, request: &UnpackImage) -> Result<PullReport> {
         let expected = Expected { size: self.wanted.size, sha256: self.wanted.sha256 };
-        let download = self.start(&self.wanted.location, dir, name, expected)?;
+        let plan = self.plan(request)?;
+        let parts = plan.as_ref().map(|plan| plan.parts.as_slice());
+        let wanted = DownloadRequest { parts, ..request_of(&self.wanted.location, dir, name, expected) };
+        let download = Download::start(self.remote, wanted, self.reporter)?;
         let reader = download.reader();
+        let left_out = plan.map(|plan| plan.left_out).unwrap_or_default();
         let until = Until { reporter: self.reporter, over: AtomicBool::new(false) };
         let quiet = Muted(&until);
         let (finished, received) = thread::scope(|scope| {
             let fetching = scope.spawn(|| download.finish(&until));
             let intake = Intake::new(self.pool, request, &self.wanted.trust, &quiet);
+            let intake = intake.leaving_out(left_out);
             let received = self.receive(intake, reader, dir);
             if received.is_err() {
                 until.over.store(true, Ordering::Relaxed);
@@ -161,15 +178,23 @@ impl Pull<'_> {
         Ok((received, Some(sha256)))
     }
 
-    fn start(&self, location: &Location, dir: &Path, name: &str, expected: Expected) -> Result<Download> {
-        let request = DownloadRequest { location, dir, name, expected, max_bytes: PACK_MAX };
-        Ok(Download::start(self.remote, request, self.reporter)?)
+    /// Which links are here and need not be fetched. Asks the server for both ends of the pack, if any can be.
+    fn plan(&self, request: &UnpackImage) -> Result<Option<Plan>> {
+        // another tag is for a pack of one image, and of that all is wanted
+        if !self.wanted.in_parts || request.tag.is_some() || self.pool.image_tags()?.is_empty() {
+            return Ok(None);
+        }
+        match self.remote.ranged(&self.wanted.location)? {
+            Some(mut pack) => Plan::of(self.pool, request, &mut pack),
+            None => Ok(None),
+        }
     }
 
     /// What lies beside the pack; none when there is no such file.
     fn sibling(&self, dir: &Path, name: &str) -> Result<Option<Box<dyn Read + Send>>> {
         let location = self.wanted.location.sibling(name)?;
-        let download = self.start(&location, dir, name, Expected::default())?;
+        let request = request_of(&location, dir, name, Expected::default());
+        let download = Download::start(self.remote, request, self.reporter)?;
         match download.finish(self.reporter) {
             Ok(finished) => {
                 let file = finished.file.try_clone().map_err(|e| io_error("open", &finished.path, &e))?;
@@ -206,6 +231,15 @@ impl Pull<'_> {
 
 fn died() -> Error {
     Error::new(ErrorCode::Internal, "the thread that fetches died")
+}
+
+fn request_of<'r>(
+    location: &'r Location,
+    dir: &'r Path,
+    name: &'r str,
+    expected: Expected,
+) -> DownloadRequest<'r> {
+    DownloadRequest { location, dir, name, expected, max_bytes: PACK_MAX, parts: None }
 }
 
 /// The name of a location's download, the same for every pull of it.

@@ -14,11 +14,11 @@ use tine_model::{
     DiffStatus, DiffStatusRequest, DiskUsage, DoctorReport, Error, ErrorCode, ExecOutcome, ExecRequest,
     ExecStreams, ForkReport, ForkRequest, ForkedBox, GcReport, HubCheck, HubPackage, ImageInfo, ImageTag,
     ImportBase, ImportKernel, InitHub, InitRequest, InstallBase, KernelInfo, KeyInfo, KeyName, KeyRef,
-    ListBoxes, ListHub, LogsRequest, NewFiles, PackImage, PackReport, PathKind, PoolInfo, ProcessInfo,
-    ProjectName, PruneReport, PruneSnapshots, PublishedPack, PullImage, PullReport, PushImage, PushReport,
-    RecipeInfo, RemoveFromHub, Reporter, RestoreReport, RestoreSnapshot, Result, SaveBase, Service,
-    Sha256Digest, Siblings, SnapshotInfo, SnapshotName, StopBox, TrustPolicy, TrustRule, UnpackImage,
-    UnpackReport, UpdateBox, UpdateReport, VolumeInfo, VolumeRef, WrittenBase,
+    ListBoxes, ListHub, LogsRequest, NewFiles, PackImage, PackInput, PackReport, PathKind, PoolInfo,
+    ProcessInfo, ProjectName, PruneReport, PruneSnapshots, PublishedPack, PullImage, PullReport, PushImage,
+    PushReport, RecipeInfo, RemoveFromHub, Reporter, RestoreReport, RestoreSnapshot, Result, SaveBase,
+    Service, Sha256Digest, Siblings, SnapshotInfo, SnapshotName, StopBox, TrustPolicy, TrustRule,
+    UnpackImage, UnpackReport, UpdateBox, UpdateReport, VolumeInfo, VolumeRef, WrittenBase,
 };
 
 impl Service for LocalEngine {
@@ -218,7 +218,7 @@ impl Service for LocalEngine {
     fn unpack_image(
         &self,
         request: &UnpackImage,
-        pack: &mut (dyn Read + Send),
+        pack: &mut dyn PackInput,
         siblings: &Siblings<'_>,
         reporter: &dyn Reporter,
     ) -> Result<UnpackReport> {

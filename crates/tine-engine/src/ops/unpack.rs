@@ -1,28 +1,36 @@
 //! `unpack`: everything in a pack is verified, and only then are there images.
 
+mod plan;
 mod publication;
 
-use crate::{LocalEngine, create_new, io_error, trust, trust::Trust};
+use crate::{LocalEngine, create_new, trust, trust::Trust};
+pub(super) use plan::Plan;
 use publication::Publication;
-use std::{fs::File, io::Read, os::fd::AsFd, path::Path};
+use std::{collections::BTreeSet, fs::File, io::Read, os::fd::AsFd};
 use tine_hub::PackTraits;
 use tine_model::{
-    ByteSize, Error, ErrorCode, ImageTag, PackLayout, Reporter, Result, Sha256Digest, Siblings, UnpackImage,
+    ByteSize, Error, ErrorCode, ImageTag, PackInput, Reporter, Result, Sha256Digest, Siblings, UnpackImage,
     UnpackReport,
 };
-use tine_pack::{Begin, Limits, Link, Manifest, Receiver, Reused, Role, Unpacked, sidecar};
+use tine_pack::{Begin, Limits, Link, Manifest, Receiver, Role, Unpacked, outline::Parts, sidecar};
 use tine_store::{OpenImage, Pool, StateStage};
 
 pub fn run(
     engine: &LocalEngine,
     request: &UnpackImage,
-    pack: &mut (dyn Read + Send),
+    mut pack: &mut dyn PackInput,
     siblings: &Siblings<'_>,
     reporter: &dyn Reporter,
 ) -> Result<UnpackReport> {
     let pool = engine.pool()?;
     let trust = Trust::of_file(&pool)?;
-    let received = Intake::new(&pool, request, &trust, reporter).receive(pack, siblings)?;
+    let intake = Intake::new(&pool, request, &trust, reporter);
+    let received = match Plan::of(&pool, request, pack)? {
+        Some(Plan { left_out, parts }) => {
+            intake.leaving_out(left_out).receive(&mut Parts::new(pack, parts), siblings)?
+        }
+        None => intake.receive(&mut pack, siblings)?,
+    };
     received.publish(engine).map(|(report, _)| report)
 }
 
@@ -49,6 +57,8 @@ pub(super) struct Intake<'p> {
     request: &'p UnpackImage,
     trust: &'p Trust,
     reporter: &'p dyn Reporter,
+    /// Links that the stream does not have, because they are here.
+    left_out: BTreeSet<usize>,
     /// The tags that its images get, the oldest ancestor's first.
     tags: Vec<ImageTag>,
     places: Vec<Place<'p>>,
@@ -69,13 +79,14 @@ impl Receiver for Intake<'_> {
         self.tags = tags(manifest, self.request)?;
         manifest.links.iter().try_for_each(check_contract)?;
         self.refuse_taken()?;
-        let mut begin = Begin::default();
+        let mut begin = Begin { left_out: self.left_out.clone(), ..Begin::default() };
         for (index, (link, tag)) in manifest.links.iter().zip(&self.tags).enumerate() {
-            let place = match self.present(manifest, link, tag)? {
-                Some((image, reused)) => {
-                    begin.reuse.insert(index, reused);
+            let place = match plan::find(self.pool, manifest, link, tag)? {
+                Some(image) => {
+                    begin.reuse.insert(index, plan::reused(&image)?);
                     Place::Here(Box::new(image))
                 }
+                None if self.left_out.contains(&index) => return Err(gone(tag)),
                 None => Place::Staged(self.pool.stage_state()?),
             };
             self.places.push(place);
@@ -104,7 +115,13 @@ impl<'p> Intake<'p> {
         trust: &'p Trust,
         reporter: &'p dyn Reporter,
     ) -> Self {
-        Self { pool, request, trust, reporter, tags: Vec::new(), places: Vec::new(), signed_by: None }
+        let (left_out, tags, places) = (BTreeSet::new(), Vec::new(), Vec::new());
+        Self { pool, request, trust, reporter, left_out, tags, places, signed_by: None }
+    }
+
+    /// Expects a stream without these links, as a [`Plan`] has found them here.
+    pub(super) fn leaving_out(self, left_out: BTreeSet<usize>) -> Self {
+        Self { left_out, ..self }
     }
 
     /// Reads a pack to its end into places that nobody sees.
@@ -129,33 +146,6 @@ impl<'p> Intake<'p> {
                 .map_err(|e| Error::from(e).hint("--force replaces it, --tag gives this one another")),
             _ => Ok(()),
         }
-    }
-
-    /// An ancestor that is here already, by what the manifest says of it. That is looked at again by its content.
-    fn present(
-        &self,
-        manifest: &Manifest,
-        link: &Link,
-        tag: &ImageTag,
-    ) -> Result<Option<(OpenImage, Reused)>> {
-        if manifest.layout != PackLayout::V3 || *tag == manifest.tag {
-            return Ok(None);
-        }
-        let image = match self.pool.open_image(tag).map_err(Error::from) {
-            Err(error) if error.code == ErrorCode::NotFound => return Ok(None),
-            image => image?,
-        };
-        let digest = |role| link.file(role).map(|file| file.digest);
-        let saved = &image.meta.saved;
-        let own = (Some(saved.memory.digest), Some(saved.vmstate.digest), saved.disk.map(|disk| disk.digest));
-        if own != (digest(Role::Memory), digest(Role::Vmstate), digest(Role::Rootfs)) {
-            return Ok(None);
-        }
-        image.state.verify()?;
-        let again = |file: &File| file.try_clone().map_err(|e| io_error("open", Path::new(tag.as_str()), &e));
-        let files = &image.state.files;
-        let reused = Reused { memory: again(&files.memory)?, disk: files.disk().map(again).transpose()? };
-        Ok(Some((image, reused)))
     }
 
     /// The disk of the image that is meant, where that lies beside the pack or is here already.
@@ -203,6 +193,12 @@ impl<'p> Intake<'p> {
 
 fn odd() -> Error {
     Error::new(ErrorCode::Internal, "the pack's reader asked for a file that is not there")
+}
+
+/// An image that was to be made of is here no more, or the pack is another one.
+fn gone(tag: &ImageTag) -> Error {
+    let message = format!("image {tag}, which the pack builds on, changed while the pack was read");
+    Error::new(ErrorCode::Busy, message).hint("try again; what is missing here is read from the pack then")
 }
 
 /// A machine that was promised more memory than it was saved with would run past its end.

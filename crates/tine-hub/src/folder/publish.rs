@@ -44,7 +44,7 @@ impl<S: HubStorage> Hub<S> {
         let mut entry = entry(pack, content, now);
         let name = format!("{folder}/{name}");
         entry.url = config.base_url.as_ref().map_or(name.clone(), |base| format!("{base}/{name}"));
-        entry.set_sidecars(contents.into_iter().map(sidecar).collect());
+        entry.set_extras(contents.into_iter().map(sidecar).collect(), pack.facts.manifest_sha256);
         Ok(entry)
     }
 

@@ -46,6 +46,9 @@ pub struct PackExtras {
     /// Files that lie beside the pack.
     #[serde(default, skip_serializing_if = "Vec::is_empty")]
     pub sidecars: Vec<SidecarEntry>,
+    /// Plain SHA-256 of the pack's manifest, by which parts of the pack can be told to be right without all of it.
+    #[serde(default, skip_serializing_if = "Option::is_none", deserialize_with = "any_case")]
+    pub manifest_sha256: Option<Sha256Digest>,
     /// Whatever else stands in it.
     #[serde(flatten)]
     pub rest: Rest,
@@ -75,9 +78,16 @@ impl VersionEntry {
         self.tine.as_ref().map_or(&[], |tine| &tine.sidecars)
     }
 
-    /// The key `tine` of a version with these files beside its pack.
-    pub(crate) fn set_sidecars(&mut self, sidecars: Vec<SidecarEntry>) {
-        self.tine = (!sidecars.is_empty()).then(|| PackExtras { sidecars, rest: Rest::new() });
+    /// The digest of the pack's manifest, where the registry names it.
+    #[must_use]
+    pub fn manifest_sha256(&self) -> Option<Sha256Digest> {
+        self.tine.as_ref()?.manifest_sha256
+    }
+
+    /// The key `tine` of a version with these files beside its pack, and this manifest in it.
+    pub(crate) fn set_extras(&mut self, sidecars: Vec<SidecarEntry>, manifest_sha256: Option<Sha256Digest>) {
+        let extras = PackExtras { sidecars, manifest_sha256, rest: Rest::new() };
+        self.tine = (extras != PackExtras::default()).then_some(extras);
     }
 
     /// True when both stand for one pack: by digest where both have one, else by location.

@@ -3,7 +3,7 @@
 use crate::support::{Case, add, code, package, publisher_at, version};
 use std::{fs, os::unix::fs::PermissionsExt, time::Duration};
 use tine_hub::{Added, HubConfig, HubFolder, HubUrl, NewPack, PackFacts, Publisher, Registry};
-use tine_model::ErrorCode;
+use tine_model::{ErrorCode, Sha256Digest};
 
 #[test]
 fn a_published_pack_is_found_where_the_registry_says() {
@@ -16,6 +16,7 @@ fn a_published_pack_is_found_where_the_registry_says() {
         base_image: Some("python".to_owned()),
         recipe_path: Some("recipes/numpy".to_owned()),
         release_tag: Some("r1".to_owned()),
+        manifest_sha256: Some(Sha256Digest([7; 32])),
     };
     let file = case.file("numpy.tine.tar.zst", "pack");
     let pack = NewPack { file: &file, sidecars: &sidecars, package: &package(), version: None, facts };
@@ -26,6 +27,7 @@ fn a_published_pack_is_found_where_the_registry_says() {
     let found = registry.resolve(&package(), None).unwrap();
     assert_eq!((found.version, found.entry), (Some(&version("v1")), &published.entry));
     assert_eq!((found.entry.size_bytes, found.entry.memory_mib), (Some(4), Some(512)));
+    assert_eq!(found.entry.manifest_sha256(), Some(Sha256Digest([7; 32])));
     assert_eq!(found.entry.created_at.as_deref(), Some("2027-01-15T08:00:00Z"));
     let url: HubUrl = format!("file://{}", case.hub_dir().display()).parse().unwrap();
     let place = url.resolve(&found.entry.url).unwrap();

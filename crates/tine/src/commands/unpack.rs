@@ -13,7 +13,9 @@ use std::{
     io::{self, Read},
     path::{Path, PathBuf},
 };
-use tine_model::{Error, ErrorCode, ImageInfo, ImageTag, Result, Service, UnpackImage, UnpackReport};
+use tine_model::{
+    Error, ErrorCode, ImageInfo, ImageTag, PackInput, Result, Service, UnpackImage, UnpackReport,
+};
 
 /// What `unpack` takes.
 #[derive(Debug, clap::Args)]
@@ -69,7 +71,7 @@ pub fn present<T: Serialize>(document: &T, report: &UnpackReport, out: &mut Outp
     Ok(())
 }
 
-fn open(file: &Path, interrupt: &Interrupt) -> Result<Box<dyn Read + Send>> {
+fn open(file: &Path, interrupt: &Interrupt) -> Result<Box<dyn PackInput>> {
     let opened = File::open(file).map_err(|e| local_error("opening", file, &e))?;
     if opened.metadata().is_ok_and(|meta| meta.is_dir()) {
         let message = format!("{} is a directory, and no pack", file.display());

@@ -24,6 +24,7 @@ pub fn able(ability: &str) -> bool {
     let problem = match ability {
         "btrfs" | "container" => root_problem(),
         "vm" => vm_problem(),
+        "servers" => missing(&["nginx", "openssl"]),
         other => Some(format!("nobody knows how to look for {other}")),
     };
     let Some(problem) = problem else { return true };
@@ -43,12 +44,14 @@ fn root_problem() -> Option<String> {
     (!btrfs).then(|| "the kernel has no btrfs".into())
 }
 
+fn missing(programs: &[&str]) -> Option<String> {
+    programs.iter().find(|program| root::which(program).is_none()).map(|program| format!("no {program}"))
+}
+
 fn vm_problem() -> Option<String> {
-    let missing = ["qemu-system-x86_64", "modprobe", "mkfs.btrfs", "nft"]
-        .into_iter()
-        .find(|p| root::which(p).is_none());
-    if let Some(program) = missing {
-        return Some(format!("no {program}"));
+    let missing = missing(&["qemu-system-x86_64", "modprobe", "mkfs.btrfs", "nft"]);
+    if missing.is_some() {
+        return missing;
     }
     let kernel = std::env::var_os("TINE_TEST_KERNEL").map(PathBuf::from);
     match kernel.filter(|folder| folder.join("vmlinuz").exists()) {
