@@ -2,7 +2,9 @@
 //!
 //! Files are made by whoever receives the pack; here they are filled. Nothing is made durable or visible here.
 
+mod chain;
 mod hashing;
+mod layers;
 mod laying;
 mod members;
 mod order;

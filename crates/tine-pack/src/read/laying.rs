@@ -1,10 +1,10 @@
 //! A paged file being filled: chunks are summed and written by several threads at once, zeros left out.
 
+use super::layers::Layers;
 use crate::{
     crew::Crew,
     error::{PackError, Result},
     pieces::Piece,
-    positioned::read_or_zeros_at,
 };
 use rustix::fs::{FallocateFlags, fallocate};
 use std::{
@@ -40,12 +40,12 @@ impl Room {
 }
 
 /// What lies under the stretches that come.
-#[derive(Debug, Clone, Copy, PartialEq, Eq)]
+#[derive(Debug)]
 pub(super) enum Ground {
     /// Nothing: the file is one hole.
     Hole,
-    /// The parent's content, which the file holds already.
-    Parent,
+    /// The parent's content, which the file holds already, and which is read off these.
+    Parent(Arc<Layers>),
 }
 
 /// A file being filled.
@@ -73,10 +73,10 @@ impl Laying {
 
     fn chunk(&self, piece: &Piece, buffer: &mut Vec<u8>, own: &mut Vec<u8>) -> Result<()> {
         let length = buffer.len();
-        let (content, ranges) = match self.ground {
+        let (content, ranges) = match &self.ground {
             Ground::Hole => (buffer, vec![(0, length)]),
-            Ground::Parent => {
-                self.over_parent(piece, buffer, own)?;
+            Ground::Parent(parent) => {
+                self.over_parent(parent, piece, buffer, own)?;
                 (own, piece.ranges.iter().map(|range| pages_of(*range, length)).collect())
             }
         };
@@ -89,11 +89,10 @@ impl Laying {
     }
 
     /// The parent's chunk with what is stored laid over it.
-    fn over_parent(&self, piece: &Piece, buffer: &[u8], own: &mut Vec<u8>) -> Result<()> {
+    fn over_parent(&self, parent: &Layers, piece: &Piece, buffer: &[u8], own: &mut Vec<u8>) -> Result<()> {
         own.resize(buffer.len(), 0);
         if piece.ranges.as_slice() != [(0, buffer.len())] {
-            read_or_zeros_at(&self.file, own, piece.offset())
-                .map_err(PackError::io("read", self.name.clone()))?;
+            parent.read(own, piece.offset()).map_err(PackError::io("read", self.name.clone()))?;
         }
         for (from, to) in &piece.ranges {
             let (to, from) = (own.get_mut(*from..*to), buffer.get(*from..*to));
@@ -110,9 +109,9 @@ impl Laying {
             let pages = content.get(at..).unwrap_or_default().chunks(PAGE);
             let length: usize = pages.take_while(|page| is_zero(page) == zero).map(<[u8]>::len).sum();
             let run = content.get(at..at + length).unwrap_or_default();
-            match (zero, self.ground) {
+            match (zero, &self.ground) {
                 (true, Ground::Hole) => {}
-                (true, Ground::Parent) => self.punch(run, offset + at as u64)?,
+                (true, Ground::Parent(_)) => self.punch(run, offset + at as u64)?,
                 (false, _) => self.put(run, offset + at as u64)?,
             }
             at += length;

@@ -1,8 +1,10 @@
 //! The members of a pack, one after the other, against its manifest.
 
 use super::{
-    Begin, Limits, LinkSums, Receiver, Reused, Unpacked,
+    Begin, Limits, LinkSums, Receiver, Unpacked,
+    chain::{Chain, Done, Laid, link},
     hashing::Hashing,
+    layers::Layers,
     laying::{Ground, Laying, Room, lay},
     order::{Order, Place, name, refused},
 };
@@ -15,7 +17,6 @@ use crate::{
     share::share,
 };
 use std::{
-    collections::BTreeMap,
     fs::File,
     sync::{Arc, Mutex},
 };
@@ -36,76 +37,6 @@ pub(super) struct Reading<'a> {
     reporter: &'a dyn Reporter,
     /// Bytes of content read so far.
     done: u64,
-}
-
-/// A link that has been read, or is being.
-#[derive(Default)]
-struct Done {
-    files: BTreeMap<Role, Laid>,
-    vmstate: Option<Sha256Digest>,
-    snapshot_json: Option<Vec<u8>>,
-    reused: bool,
-}
-
-/// The links of a pack, each made of the one before.
-struct Chain<'m> {
-    manifest: &'m Manifest,
-    reuse: BTreeMap<usize, Reused>,
-    parent: Done,
-    current: Done,
-    /// How many links have begun; the last of them is `current`.
-    begun: usize,
-    sums: Vec<LinkSums>,
-}
-
-impl<'m> Chain<'m> {
-    fn new(manifest: &'m Manifest, reuse: BTreeMap<usize, Reused>) -> Self {
-        let (parent, current) = (Done::default(), Done::default());
-        Self { manifest, reuse, parent, current, begun: 0, sums: Vec::new() }
-    }
-
-    /// Begins this link, unless it has begun, and before it those that the stream does not have.
-    fn begin(&mut self, number: usize) -> Result<()> {
-        while self.begun <= number {
-            self.end()?;
-            let begun = self.link(self.begun)?;
-            self.parent = std::mem::replace(&mut self.current, begun);
-            self.begun += 1;
-        }
-        Ok(())
-    }
-
-    /// Ends the link that has begun.
-    fn end(&mut self) -> Result<()> {
-        let last = self.begun.checked_sub(1);
-        self.sums.extend(last.map(|link| self.current.sums(self.manifest, link)).transpose()?);
-        Ok(())
-    }
-
-    /// A new link: what it says of its parent, which is `current` still, is checked, and what is there already is.
-    fn link(&mut self, number: usize) -> Result<Done> {
-        let link = link(self.manifest, number)?;
-        if self.manifest.layout == Layout::V2 && number > 0 {
-            check_parent(self.manifest, number, &self.current)?;
-        }
-        let reused = self.reuse.remove(&number);
-        reused.map_or(Ok(Done::default()), |files| reuse(self.manifest.layout, link, files))
-    }
-
-    fn finish(mut self) -> Result<Vec<LinkSums>> {
-        self.begin(self.manifest.links.len().saturating_sub(1))?;
-        self.end()?;
-        Ok(self.sums)
-    }
-}
-
-/// A paged file that holds its content.
-struct Laid {
-    file: File,
-    size: u64,
-    sums: ChunkSums,
-    /// Plain SHA-256 of the whole content, where it is known.
-    plain: Option<Sha256Digest>,
 }
 
 impl<'a> Reading<'a> {
@@ -202,7 +133,32 @@ impl<'a> Reading<'a> {
         let (entry, Place { link, role }) = (step.entry()?, step.place);
         let file = receiver.file(link, role, entry.size).map_err(PackError::Refused)?;
         let parent = step.delta(member)?;
-        let failed = || PackError::io("prepare", role.file_name());
+        let (laying, extra) = self.laying(entry, file, parent)?;
+        let all = [(0, entry.size)];
+        let stretches = member.sparse.as_ref().map_or(all.as_slice(), |map| &map.data);
+        let plain = self.content(step, &laying, with_chunk(by_chunk(stretches), extra))?;
+        let sums = laying.take_sums();
+        step.verify(plain.unwrap_or_else(|| sums.digest()))?;
+        let failed = || PackError::io("open", role.file_name());
+        let again = || laying.file.try_clone().map_err(failed());
+        // only files of one size are told apart by their stretches
+        let layers = match parent.filter(|parent| parent.size == entry.size) {
+            Some(parent) => parent.layers.under(again()?, stretches).map_err(failed())?,
+            None => Layers::of(again()?),
+        };
+        let plain = plain.filter(|_| parent.is_none());
+        Ok(Laid { file: again()?, size: entry.size, sums, plain, layers: Arc::new(layers) })
+    }
+
+    /// A file that holds what its parent does, if it has one, ready for what is stored; and the chunk that has to be summed
+    /// in any case.
+    fn laying(
+        &self,
+        entry: &FileEntry,
+        file: File,
+        parent: Option<&Laid>,
+    ) -> Result<(Arc<Laying>, Option<u64>)> {
+        let failed = || PackError::io("prepare", entry.role.file_name());
         if let Some(parent) = parent {
             share(&parent.file, &file).map_err(failed())?;
         }
@@ -211,22 +167,15 @@ impl<'a> Reading<'a> {
             Some(parent) => inherited(&parent.sums, parent.size, entry.size),
             None => (ChunkSums::new(), None),
         };
-        let laying = Arc::new(Laying {
+        let laying = Laying {
             file,
             size: entry.size,
-            name: role.file_name().to_owned(),
-            ground: if parent.is_some() { Ground::Parent } else { Ground::Hole },
+            name: entry.role.file_name().to_owned(),
+            ground: parent.map_or(Ground::Hole, |parent| Ground::Parent(Arc::clone(&parent.layers))),
             sums: Mutex::new(sums),
             room: Arc::clone(&self.room),
-        });
-        let all = [(0, entry.size)];
-        let stretches = member.sparse.as_ref().map_or(all.as_slice(), |map| &map.data);
-        let plain = self.content(step, &laying, with_chunk(by_chunk(stretches), extra))?;
-        let sums = laying.take_sums();
-        step.verify(plain.unwrap_or_else(|| sums.digest()))?;
-        let file = laying.file.try_clone().map_err(failed())?;
-        let plain = plain.filter(|_| parent.is_none());
-        Ok(Laid { file, size: entry.size, sums, plain })
+        };
+        Ok((Arc::new(laying), extra))
     }
 
     /// Reads and lays all pieces of a file; gives its plain digest where the layout has that.
@@ -348,64 +297,4 @@ impl Step<'_> {
         let parent = self.parent.files.get(&role).filter(|_| named);
         parent.map(Some).ok_or_else(|| refused(role.file_name(), "holds what differs from nothing known"))
     }
-}
-
-impl Done {
-    fn sums(&self, manifest: &Manifest, number: usize) -> Result<LinkSums> {
-        let incomplete = || PackError::malformed(format!("image {number} of the pack is incomplete"));
-        let memory = self.files.get(&Role::Memory).ok_or_else(incomplete)?;
-        debug_assert!(number < manifest.links.len());
-        Ok(LinkSums {
-            memory: memory.sums.digest(),
-            memory_plain: memory.plain,
-            vmstate: self.vmstate.ok_or_else(incomplete)?,
-            disk: self.files.get(&Role::Rootfs).map(|disk| disk.sums.digest()),
-            snapshot_json: self.snapshot_json.clone(),
-        })
-    }
-}
-
-fn link(manifest: &Manifest, number: usize) -> Result<&Link> {
-    manifest.links.get(number).ok_or_else(|| PackError::malformed("there is no such image"))
-}
-
-/// In layout 2 the hash of a parent that held only what differs may be that of the member or of the whole.
-fn check_parent(manifest: &Manifest, number: usize, parent: &Done) -> Result<()> {
-    let (own, before) = (link(manifest, number)?, link(manifest, number - 1)?);
-    let declared = before.file(Role::Memory).map(|file| file.digest);
-    let Some(hash) = own.parent_content_hash.filter(|hash| Some(*hash) != declared) else {
-        return Ok(());
-    };
-    let memory = parent.files.get(&Role::Memory).filter(|memory| memory.plain.is_none());
-    let whole = memory.map(|memory| tine_digest::of_all(&memory.file)).transpose();
-    if whole.map_err(PackError::io("read", "the parent's memory"))? == Some(hash) {
-        return Ok(());
-    }
-    let (tag, parent) = (&own.tag, &before.tag);
-    Err(PackError::corrupt(
-        format!("image {tag}"),
-        format!("it was made of another memory than {parent} has"),
-    ))
-}
-
-/// The files of a link that is there already, if they are what the manifest says.
-fn reuse(layout: Layout, link: &Link, files: Reused) -> Result<Done> {
-    let vmstate = link.file(Role::Vmstate).map(|file| file.digest);
-    let mut done = Done { reused: true, vmstate, ..Done::default() };
-    for (role, file) in [(Role::Memory, Some(files.memory)), (Role::Rootfs, files.disk)] {
-        let Some((entry, file)) = link.file(role).zip(file) else { continue };
-        let failed = || PackError::io("read", role.file_name());
-        let sums = tine_digest::sums_of_data(&file).map_err(failed())?;
-        let plain = match layout {
-            Layout::V3 => None,
-            _ => Some(tine_digest::of_all(&file).map_err(failed())?),
-        };
-        let size = file.metadata().map_err(failed())?.len();
-        if plain.unwrap_or_else(|| sums.digest()) != entry.digest || size != entry.size {
-            let what = format!("{} of image {}", role.file_name(), link.tag);
-            return Err(PackError::corrupt(what, "what is there already is not what the pack declares"));
-        }
-        done.files.insert(role, Laid { file, size, sums, plain });
-    }
-    Ok(done)
 }
