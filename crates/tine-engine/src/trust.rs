@@ -64,19 +64,27 @@ impl Trust {
             let message = format!("the manifest of {what} has another SHA-256 than the registry names");
             return Err(Error::new(ErrorCode::InvalidInput, message));
         }
+        if signature.is_none() {
+            // what it has become says more than that it is not signed
+            self.compare(manifest, false)?;
+        }
         let verdict = check_signature(self.policy, &self.keys, &what, signature, raw)?;
         if let Some(warning) = verdict.warning().filter(|_| signature.is_some() || self.hub.is_some()) {
             reporter.note(warning);
         }
-        if let Some(from) = &self.hub {
-            let found = traits(manifest, verdict.is_signed());
-            let complaints = from.seen.check_pack(self.policy, &from.hub, &from.package.package, found)?;
-            complaints.iter().for_each(|complaint| reporter.note(complaint));
-        }
+        let complaints = self.compare(manifest, verdict.is_signed())?;
+        complaints.iter().for_each(|complaint| reporter.note(complaint));
         match verdict {
             tine_hub::Verdict::Signed(by) => Ok(Some(by.name.to_string())),
             _ => Ok(None),
         }
+    }
+
+    /// What a pack has less than those of the same package had that were pulled before; refused where that is asked.
+    fn compare(&self, manifest: &Manifest, signed: bool) -> Result<Vec<String>> {
+        let Some(from) = &self.hub else { return Ok(Vec::new()) };
+        let found = traits(manifest, signed);
+        Ok(from.seen.check_pack(self.policy, &from.hub, &from.package.package, found)?)
     }
 }
 

@@ -186,8 +186,13 @@ fn a_lesser_pack_of_a_package_is_told_of_or_refused() {
         let bare = make(&case.keeper.dir().join("bare.tine.tar.zst"), Layout::V3, "image", 1, 6);
         case.keeper.ok(&["hub", "add", &bare, "o/n@v3", "--hub", &case.name]);
         if policy == "require" {
-            assert!(case.refuses("o/n@v2").contains("is not signed"));
-            assert!(case.refuses("o/n@v3").contains("is not signed"));
+            let message = case.refuses("o/n@v2");
+            assert!(message.contains("downgraded layout") && message.contains("stripped"), "{message}");
+            let message = case.refuses("o/n@v3");
+            assert!(message.contains("stripped signature") && !message.contains("downgraded"), "{message}");
+            // who has seen nothing of it is told what it lacks
+            case.keeper.ok(&["hub", "add", &bare, "o/new", "--hub", &case.name]);
+            assert!(case.refuses("o/new").contains("is not signed"));
             continue;
         }
         for (version, why) in [("o/n@v2", "downgraded layout"), ("o/n@v3", "stripped signature")] {

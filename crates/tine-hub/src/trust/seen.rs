@@ -126,10 +126,10 @@ impl SeenStore {
             return Ok(Vec::new());
         };
         let complaints = before.traits.complaints(package, found);
-        match complaints.first() {
-            Some(complaint) if policy == TrustPolicy::Require => Err(HubError::untrusted(complaint.as_str())),
-            _ => Ok(complaints),
+        if policy == TrustPolicy::Require && !complaints.is_empty() {
+            return Err(HubError::untrusted(complaints.join("; ")));
         }
+        Ok(complaints)
     }
 
     /// Keeps what a pack was that has been pulled and taken. A version that is named `latest` or not at all leaves

@@ -64,6 +64,8 @@ fn a_downgraded_layout_and_a_stripped_signature_are_refused_under_require_and_to
     assert!(check(TrustPolicy::Require, 3, true).unwrap().is_empty());
     assert!(refused(check(TrustPolicy::Require, 2, true)).contains("downgraded layout"));
     assert!(refused(check(TrustPolicy::Require, 3, false)).contains("stripped signature"));
+    let both = refused(check(TrustPolicy::Require, 1, false));
+    assert!(both.contains("stripped signature") && both.contains("downgraded layout"), "{both}");
     assert_eq!(check(TrustPolicy::Warn, 1, false).unwrap().len(), 2);
     assert!(check(TrustPolicy::Off, 1, false).unwrap().is_empty());
 }
