@@ -123,11 +123,13 @@ fn pool_id(pool: &Pool) -> Result<String> {
 
 /// An I/O error with what was being done to which path; a full disk has its own code.
 fn io_error(doing: &str, path: &Path, error: &std::io::Error) -> Error {
-    let code = match error.kind() {
-        std::io::ErrorKind::StorageFull | std::io::ErrorKind::QuotaExceeded => ErrorCode::PoolFull,
-        _ => ErrorCode::Internal,
-    };
-    Error::new(code, format!("{doing} {}: {error}", path.display()))
+    let message = format!("{doing} {}: {error}", path.display());
+    match error.kind() {
+        std::io::ErrorKind::StorageFull | std::io::ErrorKind::QuotaExceeded => {
+            Error::new(ErrorCode::PoolFull, message).hint("tine gc")
+        }
+        _ => Error::new(ErrorCode::Internal, message),
+    }
 }
 
 /// Makes a file that is not there yet, open for reading and writing.

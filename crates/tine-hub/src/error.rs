@@ -99,6 +99,9 @@ impl From<HubError> for tine_model::Error {
             HubError::NotFound { hint: Some(hint), .. } | HubError::Untrusted { hint: Some(hint), .. } => {
                 Self::new(code, message).hint(hint)
             }
+            HubError::File(inner) if inner.is_full() => {
+                Self::new(code, message).hint("make room on the file system of that file")
+            }
             _ => Self::new(code, message),
         }
     }

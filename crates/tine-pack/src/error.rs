@@ -80,6 +80,13 @@ impl PackError {
         })
     }
 
+    /// Whether it is the place where a pack or sidecar is written that is full. This error calls that an internal one, with
+    /// a hint: only the caller knows where it is.
+    #[must_use]
+    pub fn is_output_full(&self) -> bool {
+        matches!(self, Self::Io { what, source, .. } if is_full(source) && OUTPUTS.contains(&what.as_str()))
+    }
+
     fn code(&self) -> ErrorCode {
         match self {
             Self::Malformed(_) => ErrorCode::InvalidInput,
@@ -90,9 +97,7 @@ impl PackError {
             Self::Full { .. } => ErrorCode::PoolFull,
             Self::Cancelled => ErrorCode::Cancelled,
             // where a pack goes is the caller's: its being full says nothing of the pool
-            Self::Io { what, source, .. } if is_full(source) && !OUTPUTS.contains(&what.as_str()) => {
-                ErrorCode::PoolFull
-            }
+            Self::Io { source, .. } if is_full(source) && !self.is_output_full() => ErrorCode::PoolFull,
             Self::Io { .. } => ErrorCode::Internal,
             Self::Refused(error) => error.code,
         }
@@ -136,6 +141,9 @@ impl From<PackError> for tine_model::Error {
         match error {
             PackError::Refused(error) => error,
             PackError::Newer(_) => Self::new(code, error.to_string()).hint("tine version"),
+            _ if error.is_output_full() => {
+                Self::new(code, error.to_string()).hint("make room there, or write it to another place")
+            }
             _ if code == ErrorCode::PoolFull => Self::new(code, error.to_string()).hint("tine gc"),
             _ => Self::new(code, error.to_string()),
         }

@@ -85,6 +85,15 @@ pub enum RemoteError {
         #[source]
         source: io::Error,
     },
+    /// There is no room where something is sent to on this host.
+    #[error("writing {shown}: {source}")]
+    TargetFull {
+        /// The URL.
+        shown: String,
+        /// The reason.
+        #[source]
+        source: io::Error,
+    },
     /// Something that only this host is to blame for.
     #[error("{0}")]
     Internal(String),
@@ -143,7 +152,8 @@ impl RemoteError {
             Self::Io { source, .. } if source.kind() == io::ErrorKind::PermissionDenied => {
                 ErrorCode::Forbidden
             }
-            Self::Io { .. } | Self::Internal(_) => ErrorCode::Internal,
+            // where something is sent need not be the pool: its being full says nothing of that
+            Self::Io { .. } | Self::TargetFull { .. } | Self::Internal(_) => ErrorCode::Internal,
         }
     }
 
@@ -156,6 +166,7 @@ impl RemoteError {
             Self::Unauthorized { shown, .. } | Self::Forbidden { shown, .. } => credentials_hint(shown),
             Self::Unreachable { .. } => "type the same command again: it goes on where it stopped",
             Self::Io { source, .. } if is_full(source) => "tine gc",
+            Self::TargetFull { .. } => "make room there, or push to another place",
             _ => return None,
         })
     }
@@ -230,6 +241,14 @@ pub(crate) fn chain(error: &(dyn std::error::Error + 'static)) -> String {
 impl Location {
     pub(crate) fn failed(&self, doing: &'static str, source: io::Error) -> RemoteError {
         RemoteError::io(doing, self, source)
+    }
+
+    /// Writing to this place on this host has failed.
+    pub(crate) fn not_written(&self, source: io::Error) -> RemoteError {
+        match is_full(&source) {
+            true => RemoteError::TargetFull { shown: self.to_string(), source },
+            false => self.failed("writing", source),
+        }
     }
 }
 

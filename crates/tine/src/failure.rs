@@ -43,5 +43,11 @@ pub fn local_error(doing: &str, path: &std::path::Path, error: &io::Error) -> Er
         io::ErrorKind::AlreadyExists => ErrorCode::AlreadyExists,
         _ => ErrorCode::Internal,
     };
-    Error::new(code, format!("{doing} {}: {error}", path.display()))
+    let message = format!("{doing} {}: {error}", path.display());
+    match error.kind() {
+        io::ErrorKind::StorageFull | io::ErrorKind::QuotaExceeded => {
+            Error::new(code, message).hint("make room there, or name another place")
+        }
+        _ => Error::new(code, message),
+    }
 }

@@ -7,13 +7,35 @@ use tine_model::{
     ByteSize, Error, ErrorCode, ImageTag, NewFiles, PackImage, PackLayout, PackReport, PackedFile, Reporter,
     Result, RootfsOrigin,
 };
-use tine_pack::{Facts, LINKS_MAX, SidecarRef, Source, SourceFile, SourceLink, sidecar};
+use tine_pack::{Facts, LINKS_MAX, PackError, SidecarRef, Source, SourceFile, SourceLink, sidecar};
 use tine_store::{OpenImage, Pool};
+
+/// Where a pack goes: the caller's files, or some in the pool, whose being full is the pool's.
+pub(super) enum Output<'f> {
+    Outside(&'f dyn NewFiles),
+    Pool(&'f dyn NewFiles),
+}
+
+impl Output<'_> {
+    fn create(&self, name: &str) -> Result<File> {
+        let (Self::Outside(files) | Self::Pool(files)) = self;
+        files.create(name)
+    }
+
+    fn failed(&self, error: PackError) -> Error {
+        match self {
+            Self::Pool(_) if error.is_output_full() => {
+                Error::new(ErrorCode::PoolFull, error.to_string()).hint("tine gc")
+            }
+            _ => error.into(),
+        }
+    }
+}
 
 pub fn run(
     engine: &LocalEngine,
     request: &PackImage,
-    files: &dyn NewFiles,
+    output: &Output<'_>,
     reporter: &dyn Reporter,
 ) -> Result<PackReport> {
     let pool = engine.pool()?;
@@ -22,13 +44,13 @@ pub fn run(
     let images = line.images(layout);
     images.iter().try_for_each(|image| image.state.verify())?;
     let name = format!("{}{}", request.tag, layout.file_ending());
-    let out = files.create(&name)?;
-    let (rootfs, beside) = sidecar_of(line.head(), layout, files, reporter)?.unzip();
+    let out = output.create(&name)?;
+    let (rootfs, beside) = sidecar_of(line.head(), layout, output, reporter)?.unzip();
     let source = source(request, layout, images, rootfs)?;
     let keys = trust::keys(&pool);
     let sign = |manifest: &[u8]| signature(&keys, request, manifest);
     let sign = request.sign.as_ref().map(|_| &sign as &tine_pack::Sign<'_>);
-    let written = tine_pack::write(&source, sign, &out, reporter)?;
+    let written = tine_pack::write(&source, sign, &out, reporter).map_err(|e| output.failed(e))?;
     let pack = PackedFile { name, bytes: ByteSize(written.file_bytes) };
     Ok(PackReport {
         layout,
@@ -102,7 +124,7 @@ fn parent_of(pool: &Pool, child: Option<&OpenImage>) -> Result<Option<OpenImage>
 fn sidecar_of(
     head: &OpenImage,
     layout: PackLayout,
-    files: &dyn NewFiles,
+    output: &Output<'_>,
     reporter: &dyn Reporter,
 ) -> Result<Option<(SidecarRef, PackedFile)>> {
     let origin = head.meta.pack.as_ref().and_then(|pack| pack.rootfs.as_ref());
@@ -110,18 +132,18 @@ fn sidecar_of(
     if layout == PackLayout::V3 {
         return Ok(None);
     }
-    write_sidecar(origin, disk, files, reporter).map(Some)
+    write_sidecar(origin, disk, output, reporter).map(Some)
 }
 
 fn write_sidecar(
     origin: &RootfsOrigin,
     disk: &File,
-    files: &dyn NewFiles,
+    output: &Output<'_>,
     reporter: &dyn Reporter,
 ) -> Result<(SidecarRef, PackedFile)> {
     let name = sidecar::name(&origin.sha256);
-    let out = files.create(&name)?;
-    let written = sidecar::write_sidecar(disk, &out, reporter)?;
+    let out = output.create(&name)?;
+    let written = sidecar::write_sidecar(disk, &out, reporter).map_err(|e| output.failed(e))?;
     if written.sha256 != origin.sha256 {
         let message = format!("the disk has SHA-256 {} and came with {}", written.sha256, origin.sha256);
         return Err(Error::new(ErrorCode::Corrupt, message).hint("tine check --read-data"));

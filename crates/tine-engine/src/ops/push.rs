@@ -20,7 +20,7 @@ pub fn run(engine: &LocalEngine, request: &PushImage, reporter: &dyn Reporter) -
     // refused before anything is packed
     let target = Target::of(engine, &pool, request)?;
     let folder = Folder::new(&pool)?;
-    let report = pack::run(engine, &request.pack, &folder, reporter)?;
+    let report = pack::run(engine, &request.pack, &pack::Output::Pool(&folder), reporter)?;
     match target {
         Target::Url(location) => send(engine, &location, &folder, report, reporter),
         Target::Package(package) => {

@@ -213,7 +213,7 @@ impl Service for LocalEngine {
         files: &dyn NewFiles,
         reporter: &dyn Reporter,
     ) -> Result<PackReport> {
-        pack::run(self, request, files, reporter)
+        pack::run(self, request, &pack::Output::Outside(files), reporter)
     }
     fn unpack_image(
         &self,

@@ -135,7 +135,7 @@ impl HubStorage for LocalStorage {
             // what is shared is what was put, whatever happens to the source meanwhile
             digest(&fresh.file, io::sink()).map_err(at("read", source))?
         } else {
-            digest(&mut from, &fresh.file).map_err(at("copy", source))?
+            digest(&mut from, &fresh.file).map_err(at("copy a file to", &target))?
         };
         fresh.publish(&target)?;
         Ok(content)

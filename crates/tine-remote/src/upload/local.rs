@@ -19,7 +19,7 @@ const READABLE: u32 = 0o644;
 pub(super) async fn copy(location: &Location, content: &Arc<Content>) -> Result<Uploaded> {
     let path = location.to_file_path()?;
     let folder = path.parent().unwrap_or(Path::new("/")).to_owned();
-    let failed = |e| location.failed("writing", e);
+    let failed = |e| location.not_written(e);
     let mut staged = tempfile::Builder::new().prefix(".sending-").tempfile_in(&folder).map_err(failed)?;
     let mut at = 0;
     while at < content.size() {
@@ -27,7 +27,7 @@ pub(super) async fn copy(location: &Location, content: &Arc<Content>) -> Result<
         at += part.len() as u64;
         let shown = location.clone();
         staged = aside(move || {
-            staged.write_all(&part).map_err(|e| shown.failed("writing", e))?;
+            staged.write_all(&part).map_err(|e| shown.not_written(e))?;
             Ok(staged)
         })
         .await?;
@@ -35,7 +35,7 @@ pub(super) async fn copy(location: &Location, content: &Arc<Content>) -> Result<
     }
     let shown = location.clone();
     aside(move || {
-        let failed = |e| shown.failed("writing", e);
+        let failed = |e| shown.not_written(e);
         staged.as_file().set_permissions(Permissions::from_mode(READABLE)).map_err(failed)?;
         staged.as_file().sync_all().map_err(failed)?;
         staged.persist(&path).map_err(|e| failed(e.error))?;

@@ -12,7 +12,7 @@ use std::{
     path::Path,
 };
 use tine_model::{Accel, ByteSize, Contract, Sha256Digest, Silent, Timestamp};
-use tine_pack::{Facts, Layout, Source, SourceFile, SourceLink};
+use tine_pack::{Facts, Layout, SidecarRef, Source, SourceFile, SourceLink};
 
 pub const V1: &str = "v1-base.forkd-snapshot.tar.zst";
 pub const V2: &str = "v2-chain3-full.forkd-snapshot.tar.zst";
@@ -61,6 +61,39 @@ pub fn make_chain(path: &Path, layout: Layout, tags: &[&str], mib: usize, seed: 
 /// Makes a pack of one machine with a MiB of memory and a contract for so many.
 pub fn make_promising(path: &Path, mib: u64) -> String {
     write_chain(path, Layout::V3, &["image"], 1, 1, Some(facts(mib)))
+}
+
+/// Makes a pack of one machine with a disk of so many MiB, which goes beside it.
+pub fn make_beside(path: &Path, mib: usize) -> String {
+    let (memory, state, disk) = (noise(1, 1 << 20), noise(2, 1007), noise(3, mib << 20));
+    let plain = |content: &[u8]| Sha256Digest(Sha256::digest(content).into());
+    let (memory, vmstate) = (anonymous(&memory), anonymous(&state));
+    let link = SourceLink {
+        tag: "image".parse().unwrap(),
+        parent: None,
+        facts: None,
+        memory: SourceFile { file: &memory, digest: tine_digest::of_data(&memory).unwrap() },
+        vmstate: SourceFile { file: &vmstate, digest: plain(&state) },
+        disk: None,
+        snapshot_json: None,
+    };
+    let rootfs =
+        SidecarRef { target_path: "rootfs.ext4".into(), sha256: plain(&disk), size: disk.len() as u64 };
+    let beside = path.with_file_name(tine_pack::sidecar::name(&rootfs.sha256));
+    fs::write(beside, zstd::bulk::compress(&disk, 1).unwrap()).unwrap();
+    let source = Source {
+        layout: Layout::V1,
+        tag: "image".parse().unwrap(),
+        description: None,
+        base_image: None,
+        created_at: Timestamp::from_second(1_768_000_000),
+        writer: "tine 0.1.0".into(),
+        links: vec![link],
+        rootfs: Some(rootfs),
+    };
+    let out = File::options().read(true).write(true).create(true).truncate(true).open(path).unwrap();
+    tine_pack::write(&source, None, &out, &Silent).unwrap();
+    text(path)
 }
 
 fn write_chain(
