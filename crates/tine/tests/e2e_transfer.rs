@@ -142,8 +142,11 @@ fn another_manifest_than_the_registry_names_is_refused() {
     assert!(case.refuses("invalid_input").contains("manifest"));
 }
 
-/// The table of a pack's frames, changed: for each frame its stored length and its content's.
-fn with_table(pack: &Path, change: impl Fn(&mut Vec<(u32, u32)>)) {
+/// For each frame its stored length and its content's.
+type Entries = Vec<(u32, u32)>;
+
+/// Changes the table of a pack's frames.
+fn with_table(pack: &Path, change: impl Fn(&mut Entries)) {
     let bytes = fs::read(pack).unwrap();
     let number = |at: usize| u32::from_le_bytes(bytes[at..at + 4].try_into().unwrap());
     let count = number(bytes.len() - 9) as usize;
@@ -170,7 +173,7 @@ fn landing(entries: &[(u32, u32)]) -> usize {
 fn a_table_of_frames_that_lies_is_refused() {
     require!("btrfs");
     require!("servers");
-    let lies: [fn(&mut Vec<(u32, u32)>); 4] = [
+    let lies: [fn(&mut Entries); 4] = [
         // the last image begins a byte early, a byte late, in the middle of the one before, or is the one before
         |entries| move_landing(entries, -1),
         |entries| move_landing(entries, 1),
