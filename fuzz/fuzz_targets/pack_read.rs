@@ -8,12 +8,16 @@
 mod sealing;
 
 use libfuzzer_sys::fuzz_target;
-use std::{collections::BTreeMap, fs::File, io::Write};
+use std::{
+    collections::BTreeMap,
+    fs::File,
+    io::{Cursor, Write},
+};
 use tine_model::{Error, ErrorCode, Result, Silent};
 use tine_pack::{
     Begin, Limits, Manifest, Receiver, Role,
     frames::{Compression, FrameWriter},
-    read,
+    outline, read,
 };
 
 const LIMITS: Limits = Limits { max_bytes: 1 << 20, max_file: 1 << 20 };
@@ -30,10 +34,22 @@ fuzz_target!(|input: &[u8]| {
         _ => {
             sealing::seal_tar(&mut tar);
             let (first, rest) = tar.split_at(tar.len().min(4 * usize::from(*mode)));
-            unpack(&frames(&[first, rest]));
+            let pack = frames(&[first, rest]);
+            outlined(&pack);
+            unpack(&pack);
         }
     }
 });
+
+/// What is left of a pack without its first images lies in it, in order.
+fn outlined(pack: &[u8]) {
+    let mut input = Cursor::new(pack);
+    let Ok(Some(manifest)) = outline::manifest(&mut input) else { return };
+    let left_out = (1..manifest.links.len()).map(|link| link - 1).collect();
+    let Ok(Some(parts)) = outline::parts(&mut input, &manifest, &left_out) else { return };
+    assert!(parts.iter().all(|part| part.start < part.end && part.end <= pack.len() as u64));
+    assert!(parts.is_sorted_by(|a, b| a.end < b.start));
+}
 
 /// These contents as a stream with a table.
 fn frames(contents: &[&[u8]]) -> Vec<u8> {
