@@ -150,17 +150,24 @@ pub fn manifest_of(input: &mut (dyn Read + Send)) -> Result<(Manifest, Vec<u8>)>
 }
 
 impl Limits {
-    /// Whether what a manifest declares may be written at all.
-    fn check(&self, manifest: &Manifest) -> Result<()> {
-        let files = || manifest.links.iter().flat_map(|link| &link.files);
-        if let Some(file) = files().find(|file| file.size > self.max_file) {
+    /// Whether files may be as large as a manifest declares them.
+    fn check_sizes(&self, manifest: &Manifest) -> Result<()> {
+        let mut files = manifest.links.iter().flat_map(|link| &link.files);
+        if let Some(file) = files.find(|file| file.size > self.max_file) {
             let (name, size, most) = (file.role.file_name(), file.size, self.max_file);
             return Err(PackError::TooLarge(format!(
                 "the pack declares {name} with {size} bytes; at most {most} are read"
             )));
         }
+        Ok(())
+    }
+
+    /// Whether there is room for what a manifest declares and is not there already.
+    fn check_room(&self, manifest: &Manifest, reuse: &BTreeMap<usize, Reused>) -> Result<()> {
+        let links = manifest.links.iter().enumerate().filter(|(number, _)| !reuse.contains_key(number));
+        let files = links.flat_map(|(_, link)| &link.files);
         // the older layouts tell sizes with holes, which take no room
-        let known = files().filter(|file| manifest.layout == Layout::V3 || !file.role.is_paged());
+        let known = files.filter(|file| manifest.layout == Layout::V3 || !file.role.is_paged());
         let needed = known.fold(0u64, |sum, file| sum.saturating_add(file.stored));
         if needed > self.max_bytes {
             return Err(PackError::Full { needed, free: self.max_bytes });

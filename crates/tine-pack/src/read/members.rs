@@ -50,13 +50,14 @@ impl<'a> Reading<'a> {
     pub fn run(mut self, receiver: &mut dyn Receiver) -> Result<Unpacked> {
         let raw = read_manifest(&mut self.tar)?;
         let manifest = Manifest::parse(&raw)?;
-        self.limits.check(&manifest)?;
+        self.limits.check_sizes(&manifest)?;
         let mut next = self.tar.next()?;
         let signature = self.signature(&manifest, next.as_ref())?;
         if signature.is_some() {
             next = self.tar.next()?;
         }
         let begin = receiver.begin(&manifest, &raw, signature.as_deref()).map_err(PackError::Refused)?;
+        self.limits.check_room(&manifest, &begin.reuse)?;
         let comes = |(number, _): &(usize, &Link)| !begin.left_out.contains(number);
         let links = manifest.links.iter().enumerate().filter(comes);
         let total = links.flat_map(|(_, link)| &link.files).map(|file| file.stored).sum();

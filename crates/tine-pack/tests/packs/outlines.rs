@@ -70,6 +70,43 @@ fn any_links_but_the_last_can_be_left_out() {
 }
 
 #[test]
+fn a_signature_lies_in_front_of_all_links() {
+    let machines = machines();
+    let out = tempfile::tempfile().unwrap();
+    let sign = |_: &[u8]| Ok("a signature".to_owned());
+    tine_pack::write(&source(Layout::V3, &machines), Some(&sign), &out, &Silent).unwrap();
+    let signed = content(&out);
+    let (_, store) = read_without(&signed, &machines, &BTreeSet::from([0, 2])).unwrap().unwrap();
+    assert_eq!(store.signature.as_deref(), Some("a signature"));
+    assert!(store.content(3, Role::Memory) == content(&machines[3].memory));
+}
+
+#[test]
+fn a_member_that_fills_its_frames_hides_where_the_next_begins() {
+    let state = noise(5, (4 << 20) - 512);
+    let one = Machine::new(&noise(1, CHUNK), None, &state);
+    let two = Machine::new(&noise(1, CHUNK), None, &state[1..]);
+    let machines = [one, two];
+    let pack = pack(&source(Layout::V3, &machines));
+    assert_eq!(parts(&pack, &BTreeSet::from([0])), None);
+    crate::support::unpack(&pack).unwrap();
+}
+
+#[test]
+fn what_is_here_needs_no_room() {
+    let machines = machines();
+    let pack = pack(&source(Layout::V3, &machines));
+    let limits = Limits { max_bytes: 1 << 20, ..Limits::default() };
+    let unpacked = |reuse: &[usize]| {
+        let reuse = reuse.iter().map(|link| (*link, there(&machines[*link]))).collect();
+        let mut store = Store { reuse, ..Store::default() };
+        read(&mut pack.as_slice(), &limits, &mut store, &Silent).map(|_| ())
+    };
+    assert!(matches!(unpacked(&[1, 2]), Err(PackError::Full { .. })));
+    unpacked(&[0]).unwrap();
+}
+
+#[test]
 fn what_is_left_out_is_not_read() {
     let machines = machines();
     let pack = pack(&source(Layout::V3, &machines));
