@@ -14,6 +14,7 @@ use serde_json::Value;
 use std::{
     fs,
     path::{Path, PathBuf},
+    process::Stdio,
 };
 use support::{Done, Fixture};
 use tine_pack::Layout;
@@ -205,6 +206,34 @@ fn move_landing(entries: &mut [(u32, u32)], by: i32) {
     let at = landing(entries);
     entries[at - 1].0 = entries[at - 1].0.checked_add_signed(by).unwrap();
     entries[at].0 = entries[at].0.checked_add_signed(-by).unwrap();
+}
+
+#[test]
+fn a_pull_of_what_is_missing_that_is_killed_is_gone_on_with() {
+    require!("btrfs");
+    require!("servers");
+    // slow enough to be in the middle of it most of the time
+    let case = Case::new(&format!("location ~ {LONG}$ {{ limit_rate 40k; }}"));
+    let (url, mut killed) = (case.nginx.url(""), 0);
+    for n in 0..12 {
+        let mut command = case.reader.command(&["pull", "o/n@v2", "--hub", &url]);
+        let mut child = command.stdout(Stdio::null()).stderr(Stdio::null()).spawn().unwrap();
+        std::thread::sleep(std::time::Duration::from_millis(20 + 35 * n));
+        child.kill().unwrap();
+        killed += usize::from(!child.wait().unwrap().success());
+        case.reader.check();
+        let tags = case.reader.tags();
+        assert!(tags == ["mid", "root"] || tags == ["leaf", "mid", "root"], "{tags:?}");
+        if tags.len() == 3 {
+            case.reader.ok(&["image", "delete", "leaf", "--yes"]);
+        }
+    }
+    assert!(killed > 0);
+    assert_eq!(reused(&case.pull()), [true, true, false]);
+    assert!(case.nginx.sent(LONG) < 8 * MIB);
+    case.assert_right();
+    case.reader.ok(&["gc"]);
+    assert_eq!(case.reader.staging(), Vec::<String>::new());
 }
 
 #[test]
