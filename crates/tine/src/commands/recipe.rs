@@ -8,8 +8,8 @@ use crate::{
 };
 use serde::Serialize;
 use tine_model::{
-    BaseAlias, BuildRecipe, BuiltRecipe, Error, ImageTag, KeyName, PackImage, PushImage, PushReport,
-    RecipeInfo, Result, Service,
+    BaseAlias, BuildRecipe, BuiltRecipe, Error, ErrorCode, ImageTag, KeyInfo, KeyName, ListHub, PackImage,
+    PushImage, PushReport, RecipeInfo, Result, Service,
 };
 
 /// The commands of `recipe`.
@@ -108,6 +108,7 @@ fn publish(service: &dyn Service, args: &PublishArgs, out: &mut Output) -> Outco
         true => service.list_recipes()?.into_iter().map(|recipe| recipe.name).collect(),
         false => args.names.clone(),
     };
+    require_publishable(service, args, out)?;
     let mut published: Vec<PushReport> = Vec::new();
     for name in names {
         let done = publish_one(service, args, &name, out);
@@ -121,6 +122,20 @@ fn publish(service: &dyn Service, args: &PublishArgs, out: &mut Output) -> Outco
     }
     out.names(&Published { published: &published }, &[] as &[&str])?;
     Ok(0)
+}
+
+/// What would end a publication after long work: a hub that is not there or not to be trusted, a key that can't sign.
+fn require_publishable(service: &dyn Service, args: &PublishArgs, out: &Output) -> Result<()> {
+    let progress = out.progress(Length::Short);
+    let hub = ListHub { hub: args.hub.clone(), search: None };
+    progress.cause(service.list_hub(&hub, &progress))?;
+    let Some(key) = &args.sign else { return Ok(()) };
+    let can_sign = |known: &KeyInfo| known.name == *key && known.can_sign && known.revoked_at.is_none();
+    if service.list_keys()?.iter().any(can_sign) {
+        return Ok(());
+    }
+    let message = format!("there is no key {key} here that can sign");
+    Err(Error::new(ErrorCode::NotFound, message).hint("tine key list"))
 }
 
 fn publish_one(
