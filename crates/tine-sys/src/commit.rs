@@ -57,14 +57,11 @@ fn reminded<T: Send>(mut patience: Duration, begin: impl Fn() -> T + Sync) -> T 
     })
 }
 
-fn ask<'scope, T: Send>(
+fn ask<'scope, T: Send + 'scope>(
     scope: &'scope Scope<'scope, '_>,
     begin: &'scope (impl Fn() -> T + Sync),
     ended: &Sender<T>,
-) -> io::Result<ScopedJoinHandle<'scope, ()>>
-where
-    T: 'scope,
-{
+) -> io::Result<ScopedJoinHandle<'scope, ()>> {
     let ended = ended.clone();
     // who asked has not gone: it waits for all
     thread::Builder::new().stack_size(STACK).spawn_scoped(scope, move || _ = ended.send(begin()))
