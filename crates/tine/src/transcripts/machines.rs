@@ -119,6 +119,7 @@ fn recipes() {
             "tine -j recipe build nope",
             "tine recipe build nodejs python-numpy --tag x",
             "tine recipe publish nodejs --hub /srv/hub --sign release",
+            "tine recipe publish nodejs python-numpy --hub /srv/hub",
             "tine recipe publish nodejs --hub /srv/hub --sign friend",
         ],
         false
