@@ -6,7 +6,8 @@
 # about: Python with numpy imported; numpy-sum N asks it
 # memory: 256MiB
 # disk: 4GiB
-# warm: numpy-server &
+# warm: numpy-server > /var/log/numpy-server.log 2>&1 < /dev/null &
+# warm: until numpy-sum 10 > /dev/null 2>&1; do sleep 0.2; done
 # ready: test "$(numpy-sum 10)" = 45
 #
 # Runs as root in a box cloned from the parent.

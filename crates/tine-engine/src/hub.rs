@@ -34,7 +34,11 @@ pub fn url(engine: &LocalEngine, pool: &Pool, hub: Option<&str>) -> Result<HubUr
     if name.contains("://") {
         return Ok(name.parse::<HubUrl>()?);
     }
-    let path = fs::canonicalize(&name).map_err(|e| io_error("open the hub", Path::new(&name), &e))?;
+    let path = fs::canonicalize(&name).map_err(|e| match e.kind() {
+        ErrorKind::NotFound => Error::new(ErrorCode::NotFound, format!("there is no hub at {name}"))
+            .hint(format!("tine hub init {name}")),
+        _ => io_error("open the hub", Path::new(&name), &e),
+    })?;
     let text = url_of_folder(&path)?;
     Ok(text.parse::<HubUrl>()?)
 }

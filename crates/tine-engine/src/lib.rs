@@ -10,6 +10,7 @@ mod hub;
 mod machine;
 mod monitor;
 mod ops;
+mod reach;
 mod recipes;
 mod script;
 mod tool;
@@ -38,7 +39,7 @@ pub struct EngineConfig {
     pub wait: Duration,
     /// The hub that is used when none is named; before the pool's own default.
     pub hub: Option<String>,
-    /// The variables that transfers heed: credentials of stores, proxies, certificates.
+    /// The variables that transfers heed: credentials of stores, proxies, certificates. Builds heed the latter two.
     pub env: Vec<(String, String)>,
 }
 

@@ -33,6 +33,8 @@ pub struct Script<'a> {
     pub env: &'a [EnvVar],
     /// What the shell is given.
     pub text: &'a str,
+    /// What it reads, copied to it from where the file stands; nothing when none.
+    pub input: Option<&'a File>,
     /// Seconds it may take.
     pub timeout_seconds: Option<u32>,
 }
@@ -48,7 +50,10 @@ impl Script<'_> {
         };
         let ((out, stdout), (err, stderr)) = (pipe()?, pipe()?);
         let (events_in, events) = mpsc::channel();
-        let streams = ExecStreams { stdin: None, stdout, stderr, events };
+        let stdin = self.input.map(File::try_clone).transpose();
+        let stdin =
+            stdin.map_err(|e| Error::new(ErrorCode::Internal, format!("open the input again: {e}")))?;
+        let streams = ExecStreams { stdin: stdin.map(OwnedFd::from), stdout, stderr, events };
         let context = ExecContext { run_dir: self.run_dir, env: self.env, kind: self.kind };
         let outcome = std::thread::scope(|scope| {
             scope.spawn(|| report_lines(out, reporter));

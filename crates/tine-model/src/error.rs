@@ -52,13 +52,15 @@ pub enum ErrorCode {
     Unreachable,
     /// The caller asked to stop.
     Cancelled,
+    /// The user was asked, and said no.
+    Declined,
     /// Anything else: an I/O error, a kernel refusal.
     Internal,
 }
 
 impl ErrorCode {
     /// Every code, in declaration order.
-    pub const ALL: [Self; 23] = [
+    pub const ALL: [Self; 24] = [
         Self::Usage,
         Self::InvalidName,
         Self::InvalidPath,
@@ -81,14 +83,17 @@ impl ErrorCode {
         Self::ToolFailed,
         Self::Unreachable,
         Self::Cancelled,
+        Self::Declined,
         Self::Internal,
     ];
 
-    /// The exit code of a command that ends with this error: 2 for wrong usage, else 1.
+    /// The exit code of a command that ends with this error: 2 for wrong usage, 130 when it was stopped as asked (what a
+    /// shell says of a program that Ctrl-C ends: 128 and the number of SIGINT), else 1.
     #[must_use]
     pub fn exit_code(self) -> u8 {
         match self {
             Self::Usage | Self::InvalidName | Self::ConfirmationRequired => 2,
+            Self::Cancelled => 130,
             _ => 1,
         }
     }
@@ -108,7 +113,7 @@ impl ErrorCode {
             Self::AlreadyExists | Self::WrongState | Self::Busy => 409,
             Self::TooLarge => 413,
             Self::WrongArchitecture | Self::Incompatible => 422,
-            Self::Cancelled => 499,
+            Self::Cancelled | Self::Declined => 499,
             Self::Corrupt | Self::ToolFailed | Self::Internal => 500,
             Self::Unsupported => 501,
             Self::Unreachable => 502,
@@ -199,7 +204,8 @@ mod tests {
             confirmation_required 2 400\nuntrusted 1 403\nunauthorized 1 401\nforbidden 1 403\nnot_found 1 404\n\
             already_exists 1 409\nwrong_state 1 409\nbusy 1 409\ntoo_large 1 413\n\
             wrong_architecture 1 422\nincompatible 1 422\nunsupported 1 501\npool_full 1 507\n\
-            no_pool 1 503\ncorrupt 1 500\ntool_failed 1 500\nunreachable 1 502\ncancelled 1 499\ninternal 1 500\n";
+            no_pool 1 503\ncorrupt 1 500\ntool_failed 1 500\nunreachable 1 502\ncancelled 130 499\n\
+            declined 1 499\ninternal 1 500\n";
         assert_eq!(table, golden);
     }
 }

@@ -46,6 +46,17 @@ impl fmt::Display for Timestamp {
     }
 }
 
+impl std::str::FromStr for Timestamp {
+    type Err = crate::Error;
+    /// RFC 3339 with any offset; a fraction of a second is cut off.
+    fn from_str(text: &str) -> crate::Result<Self> {
+        let moment: jiff::Timestamp = text.parse().map_err(|_| {
+            crate::Error::new(crate::ErrorCode::InvalidInput, format!("{text:?} is no time of RFC 3339"))
+        })?;
+        Ok(Self::from_second(moment.as_second()))
+    }
+}
+
 #[cfg(test)]
 mod tests {
     use super::*;
@@ -58,5 +69,9 @@ mod tests {
             ("2026-01-01T12:00:00Z".into(), "20260101120000".into(), "2026-01-01".into())
         );
         assert_eq!(serde_json::to_string(&t).unwrap(), "\"2026-01-01T12:00:00Z\"");
+        for same in ["2026-01-01T12:00:00Z", "2026-01-01T13:00:00.75+01:00"] {
+            assert_eq!(same.parse::<Timestamp>().unwrap(), t);
+        }
+        assert!("yesterday".parse::<Timestamp>().is_err());
     }
 }

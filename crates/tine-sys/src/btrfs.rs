@@ -270,8 +270,8 @@ pub fn set_read_only(fd: BorrowedFd<'_>, read_only: bool) -> SysResult<()> {
     call(fd, SUBVOL_SETFLAGS, &mut flags, "set subvolume flags", &fd.as_raw_fd())
 }
 
-/// Begins a commit of the running transaction of the file system `fd` lies on and returns its number.
-/// File data that no one has written back yet is not part of it.
+/// Begins a commit of the running transaction of the file system `fd` lies on and returns its number. May take up to half a minute;
+/// [`crate::commit::commit`] does not. File data that no one has written back yet is not part of it.
 ///
 /// # Errors
 /// The kernel's: `ENOSPC`, `EROFS`, `EIO`.

@@ -4,6 +4,7 @@
 //! and the object it was done to. Never prints, never reads the environment.
 
 pub mod btrfs;
+pub mod commit;
 pub mod error;
 pub mod extents;
 pub mod fdpass;

@@ -47,7 +47,7 @@ impl Permission {
                 Err(Error::new(ErrorCode::ConfirmationRequired, message).hint(command.clone()).into())
             }
             Self::Ask if asked(question)? => Ok(()),
-            Self::Ask => Err(Error::new(ErrorCode::Cancelled, "not confirmed, nothing was changed").into()),
+            Self::Ask => Err(Error::new(ErrorCode::Declined, "not confirmed, nothing was changed").into()),
         }
     }
 }

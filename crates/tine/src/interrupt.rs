@@ -5,7 +5,7 @@ use signal_hook::{
     iterator::Signals,
 };
 use std::sync::{
-    Arc,
+    Arc, OnceLock,
     atomic::{AtomicBool, Ordering},
 };
 
@@ -14,9 +14,15 @@ use std::sync::{
 pub struct Interrupt(Arc<AtomicBool>);
 
 impl Interrupt {
-    /// From now on (but for those the caller has chosen to ignore, as `nohup` does) SIGINT, SIGTERM and SIGHUP set the flag instead of killing the process half-way. The first
-    /// and the second say on stderr what happens.
+    /// From now on SIGINT, SIGTERM and SIGHUP set the flag instead of killing the process half-way, but for those the caller has chosen to
+    /// ignore, as `nohup` does. The first and the second say on stderr what happens. There is one flag: who has asked to stop in one
+    /// part of a command means all of it.
     pub fn catch() -> Self {
+        static CAUGHT: OnceLock<Interrupt> = OnceLock::new();
+        CAUGHT.get_or_init(Self::begin).clone()
+    }
+
+    fn begin() -> Self {
         let interrupt = Self::default();
         let wanted = [SIGINT, SIGTERM, SIGHUP].into_iter().filter(|signal| !is_ignored(*signal));
         if let Ok(signals) = Signals::new(wanted) {

@@ -13,7 +13,7 @@ use std::{
     io::{self, IsTerminal as _, Write},
     sync::{Mutex, PoisonError},
 };
-use tine_model::{Error, ErrorCode};
+use tine_model::{Error, ErrorCode, Result};
 
 /// In which form data is printed.
 #[derive(Debug, Clone, Copy, PartialEq, Eq)]
@@ -186,6 +186,12 @@ impl Output {
             false => Place::Log,
         };
         Progress::new(place, length)
+    }
+
+    /// Does long work with a reporter, and names the true cause when it failed because the user asked to stop.
+    pub fn long_work<T>(&self, work: impl FnOnce(&Progress) -> Result<T>) -> Result<T> {
+        let progress = self.progress(Length::Long);
+        progress.cause(work(&progress))
     }
 
     /// Makes sure that everything said has left the process.

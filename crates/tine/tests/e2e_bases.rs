@@ -317,7 +317,15 @@ fn the_maintained_python_base_builds_on_the_maintained_root() {
     }
     let f = Fixture::empty();
     f.ok(&["base", "import", "box-base", "--file", &root]);
-    f.ok(&["base", "install", "python"]);
+    let bundle = "/etc/ssl/certs/ca-certificates.crt";
+    let mut missing = f.command(&["base", "install", "python"]);
+    let missing = missing.env("SSL_CERT_FILE", "/nonexistent/authorities.pem").output().unwrap();
+    assert_eq!(missing.status.code(), Some(1));
+    assert!(String::from_utf8_lossy(&missing.stderr).contains("SSL_CERT_FILE"), "{missing:?}");
+    assert!(f.ok(&["-q", "-p", "tine-build", "list", "-a"]).is_empty());
+    assert!(
+        f.command(&["base", "install", "python"]).env("SSL_CERT_FILE", bundle).status().unwrap().success()
+    );
     let again = f.run(&["base", "install", "python"]);
     assert_eq!(again.code, 0);
     assert_eq!(
@@ -326,6 +334,7 @@ fn the_maintained_python_base_builds_on_the_maintained_root() {
         "installed once"
     );
     f.ok(&["create", "p", "--base", "python", "--net", "none"]);
+    f.ok(&["exec", "p", "--", "sh", "-c", "! ls /run/tine-certificates.pem"]);
     assert_eq!(
         f.ok(&["exec", "p", "--", "python3", "-c", "import numpy; print(numpy.arange(5).sum())"]),
         "10\n"

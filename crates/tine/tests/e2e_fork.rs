@@ -203,7 +203,7 @@ fn the_user_stops_it(f: &Fixture) {
     let fork = begun(f, "stopped");
     fork.signal(Signal::INT);
     let done = fork.end();
-    assert_eq!(done.code, 1, "{done:?}");
+    assert_eq!(done.code, 130, "{done:?}");
     let left = of(f, "stopped");
     assert!((1..12).contains(&left.len()), "{left:?}");
     assert_eq!(left.len(), boxes(f).len());

@@ -3,6 +3,7 @@
 use super::{base_import, create, delete, start};
 use crate::{
     LocalEngine,
+    reach::Reach,
     recipes::{self, Builder, Recipe},
     script::Script,
     tool,
@@ -74,9 +75,10 @@ fn build_in_box(
     let parent_version = pool
         .resolve_base(&BaseRef::Name(parent.first_version()))
         .map_err(|error| Error::from(error).hint(format!("tine base install {parent}")))?;
+    let reach = Reach::of(&engine.config.env)?;
     let workbench = Workbench::create(engine, recipe, &parent_version.name, reporter)?;
     reporter.step(&format!("building {} in a box", recipe.name), None);
-    workbench.run_script(recipe.script, reporter)?;
+    workbench.run_script(recipe.script, &reach, reporter)?;
     let locked = engine.lock(pool, &workbench.name)?;
     start::end(pool, &locked, Some(2))?;
     let stage = pool.stage_base_from_box(&workbench.name)?;
@@ -116,7 +118,7 @@ impl<'e> Workbench<'e> {
         Ok(Self { engine, name })
     }
 
-    fn run_script(&self, script: &str, reporter: &dyn Reporter) -> Result<()> {
+    fn run_script(&self, script: &str, reach: &Reach, reporter: &dyn Reporter) -> Result<()> {
         let pool = self.engine.pool()?;
         let run_dir = pool.box_run_path(&self.name);
         // a build may take long; what needs the pool alone must not wait for it
@@ -124,11 +126,14 @@ impl<'e> Workbench<'e> {
         let script = Script {
             run_dir: &run_dir,
             kind: BoxKind::Container,
-            env: &[],
+            env: reach.env(),
             text: script,
+            input: None,
             timeout_seconds: None,
         };
-        script.succeed("build the base", reporter)
+        reach.arrive(&script, reporter)?;
+        script.succeed("build the base", reporter)?;
+        reach.leave(&script, reporter)
     }
 }
 

@@ -193,7 +193,14 @@ impl Bake<'_> {
     }
 
     fn script<'s>(&'s self, run_dir: &'s Path, text: &'s str, seconds: u32) -> Script<'s> {
-        Script { run_dir, kind: BoxKind::Vm, env: &self.request.env, text, timeout_seconds: Some(seconds) }
+        Script {
+            run_dir,
+            kind: BoxKind::Vm,
+            env: &self.request.env,
+            text,
+            input: None,
+            timeout_seconds: Some(seconds),
+        }
     }
 
     fn timeout(&self) -> u32 {

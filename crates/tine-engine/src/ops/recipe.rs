@@ -12,7 +12,7 @@ use crate::{
 use tine_model::{
     BakeImage, BaseAlias, BaseRef, BaseVersion, BaseVersionInfo, BoxSource, BuildRecipe, BuiltRecipe, Error,
     ErrorCode, ImageInfo, ImageTag, InstallBase, NetworkMode, ProvenanceKind, RecipeInfo, RecipeState,
-    Reporter, Result,
+    Reporter, Result, Silent,
 };
 use tine_store::Pool;
 
@@ -63,6 +63,7 @@ pub fn build(engine: &LocalEngine, request: &BuildRecipe, reporter: &dyn Reporte
     let there = if request.force { None } else { image(&engine.pool()?, &tag)? };
     // before the long work
     require_replaceable(&engine.pool()?, &recipe, there.as_ref())?;
+    engine.pool()?.default_kernel(&Silent)?;
     let (version, base_created) = base(engine, &recipe, reporter)?;
     if let Some(image) = there.filter(|image| is_of(image, &version)) {
         return Ok(BuiltRecipe { name: recipe.name, base: version, base_created, image, baked: false });

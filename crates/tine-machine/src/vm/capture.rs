@@ -21,6 +21,7 @@ use std::{
 };
 use tine_sys::{
     btrfs,
+    commit::commit,
     pages::{self, PAGE},
     reflink,
 };
@@ -127,8 +128,7 @@ pub(super) fn save(
     // what is written back now need not be while the machine stands still
     disk.sync_data().map_err(|e| MachineError::io("sync", "disk", e))?;
     // the disk's snapshot is a commit, which waits for all that others have changed by then
-    let transaction = btrfs::start_sync(target.root.as_fd())?;
-    btrfs::wait_sync(target.root.as_fd(), transaction)?;
+    commit(target.root.as_fd())?;
     let mut copies = Copies::prepared(memory.own_bytes(process.pid())? + SLACK);
     qmp.execute("add-fd", &json!({ "fdset-id": STATE_SET }), &[target.vmstate.as_fd()], PATIENCE)?;
     let begun = Instant::now();

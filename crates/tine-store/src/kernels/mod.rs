@@ -86,7 +86,7 @@ impl Pool {
     /// `NotFound` when there is none.
     pub fn default_kernel(&self, reporter: &dyn Reporter) -> Result<KernelRecord> {
         let found = self.kernel_metas(reporter)?;
-        let name = newest(&found).ok_or_else(|| kernel_not_found("for machines".to_owned()))?;
+        let name = newest(&found).ok_or_else(|| kernel_not_found("for machines to boot".to_owned()))?;
         self.kernel(name)
     }
 

@@ -23,7 +23,7 @@ use std::{
 };
 use tine_model::{ProjectName, Timestamp};
 use tine_sys::{
-    btrfs,
+    commit::commit,
     lock::{FileLock, LockMode},
     mountpoint,
 };
@@ -201,8 +201,7 @@ impl Pool {
     /// # Errors
     /// The kernel's.
     pub fn commit(&self) -> Result<()> {
-        let transaction = btrfs::start_sync(self.dir())?;
-        Ok(btrfs::wait_sync(self.dir(), transaction)?)
+        Ok(commit(self.dir())?)
     }
 }
 

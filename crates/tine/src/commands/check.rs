@@ -1,7 +1,7 @@
 //! `tine check`
 
 use super::count;
-use crate::{failure::Outcome, output::Output, progress::Length, table::or_dash};
+use crate::{failure::Outcome, output::Output, table::or_dash};
 use tine_model::{CheckRequest, Service};
 
 /// What `check` takes.
@@ -16,7 +16,7 @@ pub struct Args {
 /// Verifies the store and prints each broken invariant; 1 when there is one.
 pub fn run(service: &dyn Service, args: &Args, out: &mut Output) -> Outcome {
     let request = CheckRequest { read_data: args.read_data };
-    let report = service.check(&request, &out.progress(Length::Long))?;
+    let report = out.long_work(|progress| service.check(&request, progress))?;
     let rows: Vec<Vec<String>> = report
         .problems
         .iter()

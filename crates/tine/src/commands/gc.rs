@@ -1,7 +1,7 @@
 //! `tine gc`
 
 use super::count;
-use crate::{failure::Outcome, output::Output, progress::Length};
+use crate::{failure::Outcome, output::Output};
 use tine_model::Service;
 
 /// What `gc` takes.
@@ -15,7 +15,7 @@ pub struct Args {
 
 /// Removes what nothing refers to and prints each thing.
 pub fn run(service: &dyn Service, args: &Args, out: &mut Output) -> Outcome {
-    let report = service.gc(args.dry_run, &out.progress(Length::Long))?;
+    let report = out.long_work(|progress| service.gc(args.dry_run, progress))?;
     out.names(&report, &report.removed)?;
     let verb = if report.dry_run { "would remove" } else { "removed" };
     out.say(&format!("{verb} {}", count(report.removed.len(), "thing")));

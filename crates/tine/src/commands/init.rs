@@ -1,6 +1,6 @@
 //! `tine init`
 
-use crate::{failure::Outcome, output::Output, progress::Length};
+use crate::{failure::Outcome, output::Output};
 use tine_model::{ByteSize, InitRequest, Service};
 
 /// What `init` takes.
@@ -14,7 +14,7 @@ pub struct Args {
 
 /// Makes the pool, or mounts the one there is, and prints where it lies.
 pub fn run(service: &dyn Service, args: &Args, out: &mut Output) -> Outcome {
-    let pool = service.init(&InitRequest { size: args.size }, &out.progress(Length::Long))?;
+    let pool = out.long_work(|progress| service.init(&InitRequest { size: args.size }, progress))?;
     out.name(&pool, &pool.root)?;
     out.say(match (pool.created, &pool.image_file) {
         (false, _) => "the pool was already there",

@@ -63,7 +63,7 @@ fn import(service: &dyn Service, args: &ImportArgs, out: &mut Output) -> Outcome
         modules: absolute(&args.modules)?,
         name: args.name.clone(),
     };
-    let kernel = service.import_kernel(&request, &out.progress(Length::Long))?;
+    let kernel = out.long_work(|progress| service.import_kernel(&request, progress))?;
     report(&kernel, out)
 }
 

@@ -8,8 +8,8 @@ use crate::{
 };
 use serde::Serialize;
 use tine_model::{
-    BaseAlias, BuildRecipe, BuiltRecipe, Error, ImageTag, KeyName, PackImage, PushImage, PushReport,
-    RecipeInfo, Result, Service,
+    BaseAlias, BuildRecipe, BuiltRecipe, Error, ErrorCode, HubPackage, ImageInfo, ImageTag, KeyInfo, KeyName,
+    ListHub, PackImage, PushImage, PushReport, RecipeInfo, Result, Service, Timestamp,
 };
 
 /// The commands of `recipe`.
@@ -102,16 +102,20 @@ fn list(service: &dyn Service, out: &mut Output) -> Outcome {
     Ok(0)
 }
 
-/// Publishes one recipe after the other and prints each package; ends with the first failure.
+/// Publishes one recipe after the other and prints each package; ends with the first failure. What was published since its image was
+/// made is left alone, so that the command can be typed again.
 fn publish(service: &dyn Service, args: &PublishArgs, out: &mut Output) -> Outcome {
     let names = match args.all {
         true => service.list_recipes()?.into_iter().map(|recipe| recipe.name).collect(),
         false => args.names.clone(),
     };
+    let there = require_publishable(service, args, out)?;
     let mut published: Vec<PushReport> = Vec::new();
     for name in names {
-        let done = publish_one(service, args, &name, out);
-        let report = done.map_err(|error| in_the_middle(error, &name, published.len()))?;
+        let done = publish_one(service, args, &name, &there, out);
+        let Some(report) = done.map_err(|error| in_the_middle(error, &name, published.len()))? else {
+            continue;
+        };
         let package = report.package.as_ref().map(ToString::to_string).unwrap_or_default();
         let lines = out.at_once();
         lines.item(&package, &package);
@@ -123,15 +127,38 @@ fn publish(service: &dyn Service, args: &PublishArgs, out: &mut Output) -> Outco
     Ok(0)
 }
 
+/// What the hub has. Refuses what would end a publication after long work: a hub that is not there or not to be trusted,
+/// a key that can't sign.
+fn require_publishable(service: &dyn Service, args: &PublishArgs, out: &Output) -> Result<Vec<HubPackage>> {
+    let progress = out.progress(Length::Short);
+    let hub = ListHub { hub: args.hub.clone(), search: None };
+    let there = progress.cause(service.list_hub(&hub, &progress))?;
+    let Some(key) = &args.sign else { return Ok(there) };
+    let can_sign = |known: &KeyInfo| known.name == *key && known.can_sign && known.revoked_at.is_none();
+    if service.list_keys()?.iter().any(can_sign) {
+        return Ok(there);
+    }
+    let message = format!("there is no key {key} here that can sign");
+    Err(Error::new(ErrorCode::NotFound, message).hint("tine key list"))
+}
+
+/// None when the hub has it already.
 fn publish_one(
     service: &dyn Service,
     args: &PublishArgs,
     name: &BaseAlias,
-    out: &Output,
-) -> Result<PushReport> {
+    there: &[HubPackage],
+    out: &mut Output,
+) -> Result<Option<PushReport>> {
     let progress = out.progress(Length::Long);
     let request = BuildRecipe { name: name.clone(), tag: None, force: false };
     let image = progress.cause(service.build_recipe(&request, &progress))?.image;
+    let target = format!("{}/{name}", args.owner);
+    if there.iter().any(|package| package.package.to_string() == target && is_since(package, &image)) {
+        drop(progress);
+        out.say(&format!("{target} was published since image {} was made", image.tag));
+        return Ok(None);
+    }
     let pack = PackImage {
         tag: image.tag,
         description: None,
@@ -140,13 +167,15 @@ fn publish_one(
         sign: args.sign.clone(),
         password: password(),
     };
-    let request = PushImage {
-        pack,
-        target: format!("{}/{name}", args.owner),
-        hub: args.hub.clone(),
-        recipe_path: Some(format!("recipes/{name}")),
-    };
-    progress.cause(service.push_image(&request, &progress))
+    let recipe_path = Some(format!("recipes/{name}"));
+    let request = PushImage { pack, target, hub: args.hub.clone(), recipe_path };
+    progress.cause(service.push_image(&request, &progress)).map(Some)
+}
+
+/// Whether the newest version of a package was published after the image was made. Where a registry tells no time, it was not.
+fn is_since(package: &HubPackage, image: &ImageInfo) -> bool {
+    let at = package.created_at.as_ref().and_then(|at| at.parse::<Timestamp>().ok());
+    at.is_some_and(|at| at >= image.created_at)
 }
 
 /// Builds one recipe after the other and prints each image's tag as it is there; ends with the first failure.

@@ -40,7 +40,8 @@ pub fn run(service: &dyn Service, args: &Args, out: &mut Output) -> Outcome {
     let folder = args.file.parent().map(Path::to_path_buf).unwrap_or_default();
     let siblings = |name: &str| beside(&folder, name);
     let request = UnpackImage { tag: args.tag.clone(), force: args.force };
-    let report = progress.cause(service.unpack_image(&request, &mut *pack, &siblings, &progress))?;
+    let result = service.unpack_image(&request, &mut *pack, &siblings, &progress);
+    let report = progress.cause(result.map_err(|error| error.context(args.file.display())))?;
     drop(progress);
     present(&report, &report, out)?;
     advise(report.images.last().map(|unpacked| &unpacked.image), out);

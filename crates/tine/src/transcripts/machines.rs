@@ -118,6 +118,9 @@ fn recipes() {
             "tine recipe build nodejs nope",
             "tine -j recipe build nope",
             "tine recipe build nodejs python-numpy --tag x",
+            "tine recipe publish nodejs --hub /srv/hub --sign release",
+            "tine recipe publish nodejs python-numpy --hub /srv/hub",
+            "tine recipe publish nodejs --hub /srv/hub --sign friend",
         ],
         false
     ));

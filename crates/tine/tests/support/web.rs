@@ -125,14 +125,14 @@ impl State {
         input.take(asked.length).read_to_end(&mut content)?;
         let status = self.put_status.load(Ordering::SeqCst);
         if status < 300 {
-            fs::write(self.folder.join(&asked.path[1..]), content)?;
+            fs::write(self.folder.join(asked.path.trim_start_matches('/')), content)?;
         }
         let head = format!("HTTP/1.1 {status} Said\r\nContent-Length: 0\r\nConnection: close\r\n\r\n");
         stream.write_all(head.as_bytes())
     }
 
     fn send(&self, asked: &Asked, mut stream: TcpStream) -> std::io::Result<()> {
-        let path = self.folder.join(&asked.path[1..]);
+        let path = self.folder.join(asked.path.trim_start_matches('/'));
         let (Ok(content), Ok(meta)) = (fs::read(&path), fs::metadata(&path)) else {
             return stream
                 .write_all(b"HTTP/1.1 404 Not Found\r\nContent-Length: 0\r\nConnection: close\r\n\r\n");

@@ -4,7 +4,6 @@ use crate::{
     args::{BoxArg, absolute},
     failure::Outcome,
     output::Output,
-    progress::Length,
 };
 use std::path::PathBuf;
 use tine_model::{
@@ -66,21 +65,21 @@ pub fn build(service: &dyn Service, args: &BuildArgs, out: &mut Output) -> Outco
         dockerfile: args.file.as_deref().map(absolute).transpose()?,
         engine: args.engine,
     };
-    let written = service.build_base(&request, &out.progress(Length::Long))?;
+    let written = out.long_work(|progress| service.build_base(&request, progress))?;
     report(&written, out)
 }
 
 /// Builds a maintained definition and prints its version.
 pub fn install(service: &dyn Service, name: &BaseAlias, rebuild: bool, out: &mut Output) -> Outcome {
     let request = InstallBase { name: name.clone(), rebuild };
-    let written = service.install_base(&request, &out.progress(Length::Long))?;
+    let written = out.long_work(|progress| service.install_base(&request, progress))?;
     report(&written, out)
 }
 
 /// Makes a box's root a base and prints the new version.
 pub fn save(service: &dyn Service, project: &ProjectName, args: &SaveArgs, out: &mut Output) -> Outcome {
     let request = SaveBase { name: args.name.clone(), source: args.source.within(project) };
-    let written = service.save_base(&request, &out.progress(Length::Long))?;
+    let written = out.long_work(|progress| service.save_base(&request, progress))?;
     report(&written, out)
 }
 

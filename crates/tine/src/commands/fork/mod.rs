@@ -101,13 +101,19 @@ pub fn run(service: &dyn Service, project: &ProjectName, args: &Args, out: &mut 
     tell(&report, out)?;
     match printed {
         // whoever has left need not hear, but a script still sees the code
-        Err(Failure::ReaderGone) if !is_complete(&report) => Ok(1),
-        printed => printed.map(|()| u8::from(!is_complete(&report))),
+        Err(Failure::ReaderGone) if exit_code(&report) != 0 => Ok(exit_code(&report)),
+        printed => printed.map(|()| exit_code(&report)),
     }
 }
 
-fn is_complete(report: &ForkReport) -> bool {
-    report.failed.is_empty() && report.cancelled == 0
+/// A failure weighs more than having been stopped.
+fn exit_code(report: &ForkReport) -> u8 {
+    let stopped = |code| code == ErrorCode::Cancelled;
+    match report.failed.iter().all(|failure| stopped(failure.error.code)) {
+        true if report.failed.is_empty() && report.cancelled == 0 => 0,
+        true => ErrorCode::Cancelled.exit_code(),
+        false => 1,
+    }
 }
 
 /// The width of the longest name, where no number is taken.
