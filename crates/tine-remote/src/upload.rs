@@ -34,8 +34,8 @@ pub struct UploadRequest<'a> {
     pub content_type: &'a str,
     /// Where it is to go.
     pub location: &'a Location,
-    /// A file for what the store has already got, so that a broken upload goes on; without it, a broken one is withdrawn. Used
-    /// for object stores only.
+    /// A file for what the store has already got, so that a broken upload goes on; without it, a broken one is withdrawn. Made
+    /// where missing, and deleted at the end. Used for object stores only.
     pub journal: Option<&'a Path>,
 }
 
