@@ -17,6 +17,7 @@ mod storage;
 mod unlocked;
 
 pub use local::{LocalStorage, content_of};
+pub use names::is_file as is_hub_file;
 pub use report::{HubProblem, HubReport};
 pub use storage::{Content, HubStorage, Over, Small, StoredFile};
 
@@ -39,7 +40,8 @@ use tine_model::{KeyName, PackageName, Sha256Digest, Timestamp, VersionName};
 
 const REGISTRY: &str = "registry.json";
 const SIGNATURE: &str = "registry.json.minisig";
-const CONFIG: &str = "hub.json";
+/// The file with a hub's own settings, which is there when the hub is.
+pub const SETTINGS: &str = "hub.json";
 const PENDING: &str = "pending.json";
 const MAX_SMALL: u64 = 1 << 20;
 const FORMAT: u32 = 1;
@@ -163,7 +165,7 @@ impl<S: HubStorage> Hub<S> {
         let hub = Self { storage };
         let _lock = hub.storage.lock(publisher.wait)?;
         let taken = || HubError::AlreadyExists(format!("there is a hub in {}", hub.storage.place()));
-        if hub.storage.read(CONFIG, MAX_SMALL)?.is_some() {
+        if hub.storage.read(SETTINGS, MAX_SMALL)?.is_some() {
             return Err(taken());
         }
         let there = hub.standing()?;
@@ -189,21 +191,26 @@ impl<S: HubStorage> Hub<S> {
         hub.config().map(|_| hub)
     }
 
+    /// Where it is kept.
+    pub fn storage(&self) -> &S {
+        &self.storage
+    }
+
     /// How it is kept.
     ///
     /// # Errors
     /// `not_found`, `corrupt`, `incompatible`.
     pub fn config(&self) -> Result<HubConfig> {
-        let there = self.storage.read(CONFIG, MAX_SMALL)?.ok_or_else(|| HubError::NotFound {
+        let there = self.storage.read(SETTINGS, MAX_SMALL)?.ok_or_else(|| HubError::NotFound {
             message: format!("there is no hub in {}", self.storage.place()),
             hint: Some(format!("tine hub init {}", self.storage.place())),
         })?;
-        let stored: StoredConfig = serde_json::from_slice(&there.bytes).map_err(|e| self.corrupt(CONFIG, e))?;
+        let stored: StoredConfig = serde_json::from_slice(&there.bytes).map_err(|e| self.corrupt(SETTINGS, e))?;
         if stored.format == FORMAT {
             return Ok(stored.config);
         }
         Err(HubError::Incompatible(format!(
-            "{CONFIG} of the hub in {} has format {}",
+            "{SETTINGS} of the hub in {} has format {}",
             self.storage.place(),
             stored.format
         )))
@@ -357,7 +364,7 @@ impl<S: HubStorage> Hub<S> {
     }
 
     fn write_config(&self, config: HubConfig, over: Over<'_, S::Tag>) -> Result<()> {
-        self.write_json(CONFIG, &StoredConfig { format: FORMAT, config }, over)
+        self.write_json(SETTINGS, &StoredConfig { format: FORMAT, config }, over)
     }
 
     fn write_pending(&self, files: &BTreeSet<String>) -> Result<()> {

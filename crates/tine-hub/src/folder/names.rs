@@ -72,8 +72,9 @@ pub(super) fn is_pack_file(name: &str) -> bool {
     name.starts_with(PACKS) && name.split('/').count() == PARTS && is_file(name)
 }
 
-/// True for every name that a hub's file can have.
-pub(super) fn is_file(name: &str) -> bool {
+/// True for every name that a hub's file can have: one that is the same in a URL and in every file system.
+#[must_use]
+pub fn is_file(name: &str) -> bool {
     name.split('/').all(is_part)
 }
 
