@@ -116,9 +116,11 @@ impl Served {
     }
 
     fn signature(&self) -> Result<Option<&str>> {
-        self.signature.as_deref().map(std::str::from_utf8).transpose().map_err(|_| {
-            Error::new(ErrorCode::InvalidInput, "the signature of the registry is not text")
-        })
+        self.signature
+            .as_deref()
+            .map(std::str::from_utf8)
+            .transpose()
+            .map_err(|_| Error::new(ErrorCode::InvalidInput, "the signature of the registry is not text"))
     }
 }
 

@@ -205,7 +205,8 @@ impl<S: HubStorage> Hub<S> {
             message: format!("there is no hub in {}", self.storage.place()),
             hint: Some(format!("tine hub init {}", self.storage.place())),
         })?;
-        let stored: StoredConfig = serde_json::from_slice(&there.bytes).map_err(|e| self.corrupt(SETTINGS, e))?;
+        let stored: StoredConfig =
+            serde_json::from_slice(&there.bytes).map_err(|e| self.corrupt(SETTINGS, e))?;
         if stored.format == FORMAT {
             return Ok(stored.config);
         }

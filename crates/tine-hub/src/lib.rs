@@ -14,8 +14,8 @@ mod trust;
 
 pub use error::HubError;
 pub use folder::{
-    Content, Hub, HubConfig, HubFolder, HubProblem, HubReport, HubStorage, LocalStorage, NewPack, Over, PackFacts,
-    Published, Publisher, SETTINGS, Small, StoredFile, content_of, is_hub_file,
+    Content, Hub, HubConfig, HubFolder, HubProblem, HubReport, HubStorage, LocalStorage, NewPack, Over,
+    PackFacts, Published, Publisher, SETTINGS, Small, StoredFile, content_of, is_hub_file,
 };
 pub use location::HubUrl;
 pub use registry::{

@@ -78,7 +78,9 @@ pub enum RemoteError {
         shown: String,
     },
     /// The store lacks something that this needs.
-    #[error("the store of {shown} cannot write on a condition, without which two who write at once would lose what one of them wrote: {why}")]
+    #[error(
+        "the store of {shown} cannot write on a condition, without which two who write at once would lose what one of them wrote: {why}"
+    )]
     Unsupported {
         /// The URL without its secrets.
         shown: String,

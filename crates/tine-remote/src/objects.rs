@@ -94,7 +94,8 @@ impl Remote {
     pub fn check_conditions(&self, location: &Location, bytes: &Bytes) -> Result<()> {
         let object = Object::new(&self.core, location)?;
         // no store gives these: an MD5 in hexadecimal, a time in microseconds
-        let nobodys = ObjectTag { etag: Some(format!("\"{}\"", "0".repeat(32))), version: Some("1".to_owned()) };
+        let nobodys =
+            ObjectTag { etag: Some(format!("\"{}\"", "0".repeat(32))), version: Some("1".to_owned()) };
         for over in [Over::Nothing, Over::Tagged(&nobodys)] {
             let put = retrying(&self.core.config, || object.put(bytes, over));
             match self.in_time(location, put) {
@@ -135,7 +136,11 @@ impl Remote {
     ///
     /// # Errors
     /// Those of the server and the network, [`RemoteError::Cancelled`].
-    pub fn digest(&self, location: &Location, reporter: &dyn Reporter) -> Result<Option<(u64, Sha256Digest)>> {
+    pub fn digest(
+        &self,
+        location: &Location,
+        reporter: &dyn Reporter,
+    ) -> Result<Option<(u64, Sha256Digest)>> {
         let core = &self.core;
         let read = self.runtime.block_on(async {
             tokio::select! {
@@ -216,9 +221,7 @@ impl<'a> Object<'a> {
             StoreError::Precondition { .. } | StoreError::AlreadyExists { .. } => {
                 Fault::Final(RemoteError::Conflict { shown: self.location.to_string() })
             }
-            StoreError::NotImplemented { .. } => {
-                Fault::Final(unconditional(self.location, &chain(&error)))
-            }
+            StoreError::NotImplemented { .. } => Fault::Final(unconditional(self.location, &chain(&error))),
             // the status is only in the text
             StoreError::Generic { .. } if chain(&error).contains("status code: 501") => {
                 Fault::Final(unconditional(self.location, &chain(&error)))
@@ -237,7 +240,8 @@ impl<'a> Object<'a> {
 
     async fn list(&self) -> Result<Vec<Listed>, Fault> {
         let prefix = format!("{}/", self.key);
-        let too_many = || RemoteError::refused(self.location, format!("it has more than {LISTED_MAX} objects"));
+        let too_many =
+            || RemoteError::refused(self.location, format!("it has more than {LISTED_MAX} objects"));
         let mut listing = self.bucket.list(Some(&self.key));
         let mut found = Vec::new();
         while let Some(meta) = self.patiently(listing.try_next()).await? {

@@ -89,7 +89,11 @@ impl Remote {
         self.in_time(location, work).map_or_else(absent, |head| Ok(Some(head)))
     }
 
-    pub(crate) fn in_time<T>(&self, location: &Location, work: impl Future<Output = Result<T, Fault>>) -> Result<T> {
+    pub(crate) fn in_time<T>(
+        &self,
+        location: &Location,
+        work: impl Future<Output = Result<T, Fault>>,
+    ) -> Result<T> {
         let limit = self.core.config.small_deadline;
         let ended = self.runtime.block_on(async { tokio::time::timeout(limit, work).await });
         match ended {

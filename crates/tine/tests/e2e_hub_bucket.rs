@@ -166,9 +166,10 @@ fn all_who_add_at_once_are_listed() {
         case.ok(&["key", "generate", "release"]);
         case.ok(&[&["hub", "init", HUB], words].concat());
         let packs: Vec<_> = (1..=4).map(|n| case.pack(&format!("p{n}"), n)).collect();
-        let adding = packs.iter().enumerate().map(|(n, pack)| {
-            case.start(&["hub", "add", pack, &format!("o/p{n}"), "--hub", HUB])
-        });
+        let adding = packs
+            .iter()
+            .enumerate()
+            .map(|(n, pack)| case.start(&["hub", "add", pack, &format!("o/p{n}"), "--hub", HUB]));
         for child in adding.collect::<Vec<_>>() {
             let done = ended(child);
             assert!(done.status.success(), "{done:?}");
@@ -191,7 +192,8 @@ fn of_two_packs_under_one_version_at_once_one_is_published() {
     require!("btrfs");
     let case = Case::with_hub(&[]);
     let packs = [case.pack("one", 1), case.pack("two", 2)];
-    let adding = packs.each_ref().map(|pack| case.start(&["--json", "hub", "add", pack, "o/n@v1", "--hub", HUB]));
+    let adding =
+        packs.each_ref().map(|pack| case.start(&["--json", "hub", "add", pack, "o/n@v1", "--hub", HUB]));
     let done = adding.map(ended);
     assert_eq!(done.iter().filter(|done| done.status.success()).count(), 1, "{done:?}");
     let lost = done.iter().find(|done| !done.status.success()).unwrap();

@@ -170,12 +170,7 @@ impl<'p> Folder<'p> {
     }
 
     /// Packs the image, unless a push that was broken off has done so.
-    fn pack(
-        &self,
-        engine: &LocalEngine,
-        request: &PushImage,
-        reporter: &dyn Reporter,
-    ) -> Result<PackReport> {
+    fn pack(&self, engine: &LocalEngine, request: &PushImage, reporter: &dyn Reporter) -> Result<PackReport> {
         let Self::Kept(kept) = self else { return pack::run(engine, &request.pack, self, reporter) };
         if let Some(report) = kept.whole()? {
             reporter.note("going on with the pack of a push that was broken off");

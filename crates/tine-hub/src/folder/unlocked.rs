@@ -112,7 +112,8 @@ impl<S: HubStorage> Hub<S> {
                 return Ok(folder);
             }
         }
-        let message = format!("{FOLDERS_MAX} attempts to publish this pack of {package} have left files behind");
+        let message =
+            format!("{FOLDERS_MAX} attempts to publish this pack of {package} have left files behind");
         Err(HubError::AlreadyExists(message))
     }
 

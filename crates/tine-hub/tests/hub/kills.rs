@@ -3,8 +3,8 @@
 use crate::support::{Case, add, package, version};
 use std::{cell::Cell, path::Path, time::Duration};
 use tine_hub::{
-    Content, Hub, HubConfig, HubError, HubFolder, HubStorage, LocalStorage, NewPack, Over, PackFacts,
-    Small, StoredFile,
+    Content, Hub, HubConfig, HubError, HubFolder, HubStorage, LocalStorage, NewPack, Over, PackFacts, Small,
+    StoredFile,
 };
 
 /// When the keeper dies, at the call it dies in.
