@@ -63,9 +63,10 @@ impl Place {
         if !name.contains("://") {
             return Ok(Self::Folder(PathBuf::from(name)));
         }
+        let hub: HubUrl = name.parse()?;
         let parsed = url::Url::parse(name).ok();
         if parsed.as_ref().is_some_and(|url| matches!(url.scheme(), "s3" | "gs" | "az")) {
-            return Ok(Self::Bucket(name.parse()?));
+            return Ok(Self::Bucket(hub));
         }
         let path = parsed.filter(|url| url.scheme() == "file").and_then(|url| url.to_file_path().ok());
         path.map(Self::Folder).ok_or_else(|| {

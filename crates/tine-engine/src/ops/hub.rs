@@ -152,10 +152,10 @@ fn listed(listing: Listing<'_>) -> HubPackage {
     }
 }
 
-pub fn verify(engine: &LocalEngine, hub: Option<&str>) -> Result<HubCheck> {
+pub fn verify(engine: &LocalEngine, hub: Option<&str>, reporter: &dyn Reporter) -> Result<HubCheck> {
     let pool = engine.pool()?;
     let place = Place::named(engine, &pool, hub)?;
-    let report = Kept::open(engine, &pool, place, &Silent)?.verify(&trust::keys(&pool))?;
+    let report = Kept::open(engine, &pool, place, reporter)?.verify(&trust::keys(&pool))?;
     let problem = |problem: tine_hub::HubProblem| HubFault { what: problem.what, why: problem.why };
     Ok(HubCheck {
         packages: report.packages,

@@ -11,7 +11,7 @@ use tine_model::{
 /// The commands of `hub`.
 #[derive(Debug, clap::Subcommand)]
 pub enum Command {
-    /// Make a folder, or a folder of a bucket, a hub
+    /// Make a folder, here or in a bucket, a hub
     Init(InitArgs),
     /// Publish a pack
     Add(AddArgs),
@@ -209,7 +209,9 @@ fn row(package: &HubPackage) -> Vec<String> {
 }
 
 fn verify(service: &dyn Service, args: &VerifyArgs, out: &mut Output) -> Outcome {
-    let report = service.verify_hub(args.hub.as_deref())?;
+    let progress = out.progress(Length::Long);
+    let report = progress.cause(service.verify_hub(args.hub.as_deref(), &progress))?;
+    drop(progress);
     let lines: Vec<String> = report.problems.iter().map(|p| format!("{}: {}", p.what, p.why)).collect();
     out.present(&report, lines.clone(), |out| lines.iter().try_for_each(|line| out.line(line)))?;
     out.say(&summary(&report));
