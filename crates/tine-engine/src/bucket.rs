@@ -67,12 +67,17 @@ impl<'r> BucketStorage<'r> {
     fn failed(&self, error: RemoteError) -> HubError {
         match error {
             RemoteError::Conflict { .. } => HubError::Conflict(format!("the hub in {}", self.folder)),
-            RemoteError::NotFound { .. } => HubError::Other(
-                Error::new(error.code(), format!("the bucket of the hub can't be written to: {error}"))
-                    .hint(format!("make the bucket of {} first, with its provider's own tool", self.folder)),
-            ),
             error => other(error),
         }
+    }
+
+    /// A small object needs nothing but its bucket.
+    fn unwritten(&self, error: RemoteError) -> HubError {
+        if !matches!(error, RemoteError::NotFound { .. }) {
+            return self.failed(error);
+        }
+        let message = format!("the bucket of the hub {} does not exist", self.folder);
+        Error::new(error.code(), message).hint("make the bucket first, with its provider's own tool").into()
     }
 
     /// As [`Remote::check_conditions`], on an object that is there for it alone.
@@ -82,7 +87,7 @@ impl<'r> BucketStorage<'r> {
         let made = self.remote.put_object(&at, &bytes, tine_remote::Over::Anything);
         let tried = made.and_then(|()| self.remote.check_conditions(&at, &bytes));
         let deleted = self.remote.delete_object(&at);
-        tried.and(deleted).map_err(|error| self.failed(error))
+        tried.and(deleted).map_err(|error| self.unwritten(error))
     }
 
     fn upload(&self, at: &Location, name: &str, file: &File, content: Content) -> Result<(), HubError> {
@@ -131,7 +136,7 @@ impl HubStorage for BucketStorage<'_> {
             Over::Tagged(tag) => tine_remote::Over::Tagged(tag),
         };
         let put = self.remote.put_object(&self.at(name)?, &bytes.to_vec().into(), over);
-        put.map_err(|error| self.failed(error))
+        put.map_err(|error| self.unwritten(error))
     }
 
     fn put_file(&self, name: &str, source: &Path) -> Result<Content, HubError> {

@@ -1,7 +1,7 @@
 //! A pack on its way to a store: it stays until it is there, so that a push which was broken off goes on with it.
 //!
 //! A folder of `uploads/`, named by what is pushed and where to. A pack in it is whole when its report is there. Who finds
-//! it locked by another push, of the very same, makes a pack of its own.
+//! it locked by another push, of the very same, and for long, makes a pack of its own.
 
 use crate::io_error;
 use sha2::{Digest as _, Sha256};
@@ -9,6 +9,7 @@ use std::{
     fs::{self, File},
     io::ErrorKind,
     path::{Path, PathBuf},
+    time::Duration,
 };
 use tine_model::{Error, ErrorCode, PackReport, Result, Sha256Digest};
 use tine_store::Pool;
@@ -24,8 +25,8 @@ pub struct Outgoing {
 }
 
 impl Outgoing {
-    /// The folder of what `what` describes; none when another push has it.
-    pub fn open(pool: &Pool, what: &impl serde::Serialize) -> Result<Option<Self>> {
+    /// The folder of what `what` describes; none when another push has it for longer than `wait`.
+    pub fn open(pool: &Pool, what: &impl serde::Serialize, wait: Duration) -> Result<Option<Self>> {
         let text = serde_json::to_vec(&(env!("CARGO_PKG_VERSION"), what))
             .map_err(|e| Error::new(ErrorCode::Internal, format!("describing an upload: {e}")))?;
         let digest: [u8; 32] = Sha256::digest(text).into();
@@ -35,7 +36,7 @@ impl Outgoing {
             _ => {}
         }
         let path = dir.join(LOCK);
-        let lock = FileLock::try_acquire(&path, LockMode::Exclusive)
+        let lock = FileLock::acquire_within(&path, LockMode::Exclusive, wait)
             .map_err(|e| Error::new(ErrorCode::Internal, e.to_string()))?;
         // one that was deleted meanwhile is nobody's
         Ok(lock.filter(|lock| lock.is_still_at(&path)).map(|lock| Self { dir, _lock: lock }))

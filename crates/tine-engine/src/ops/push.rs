@@ -7,6 +7,7 @@ use crate::{LocalEngine, bucket::journal_of, create_new, hub::Place, io_error, o
 use std::{
     fs::File,
     path::{Path, PathBuf},
+    time::Duration,
 };
 use tine_model::{
     AddToHub, ByteSize, ErrorCode, NewFiles, PackReport, PackageRef, PushImage, PushReport, Reporter, Result,
@@ -21,7 +22,7 @@ pub fn run(engine: &LocalEngine, request: &PushImage, reporter: &dyn Reporter) -
     let pool = engine.pool()?;
     // refused before anything is packed
     let target = Target::of(engine, &pool, request)?;
-    let folder = Folder::new(&pool, request, &target)?;
+    let folder = Folder::new(&pool, request, &target, engine.config.wait)?;
     let pushed = push(engine, request, &target, &folder, reporter);
     folder.end(pushed.as_ref().err().map(|error| error.code));
     pushed
@@ -151,11 +152,11 @@ enum Folder<'p> {
 }
 
 impl<'p> Folder<'p> {
-    fn new(pool: &'p Pool, request: &PushImage, target: &Target) -> Result<Self> {
+    fn new(pool: &'p Pool, request: &PushImage, target: &Target, wait: Duration) -> Result<Self> {
         if let Some(store) = target.store() {
             // not of another image that has had the tag
             let image = pool.image_info(&request.pack.tag)?.id;
-            if let Some(kept) = Outgoing::open(pool, &(store, &request.pack, image))? {
+            if let Some(kept) = Outgoing::open(pool, &(store, &request.pack, image), wait)? {
                 return Ok(Self::Kept(kept));
             }
         }

@@ -2,9 +2,12 @@
 //!
 //! The journal, lines of JSON, names the upload and then every part that the store has acknowledged. It is of one file (inode,
 //! length, time of change) and one place; of any other it says nothing. An upload that the store has forgotten begins anew. Who
-//! finds the journal locked by another upload does without one.
+//! finds the journal locked by another upload, and for longer than one that was killed takes to end, does without one.
 
-use super::{UploadRequest, Uploaded, content::Content};
+use super::{
+    UploadRequest, Uploaded,
+    content::{Content, aside},
+};
 use crate::{
     error::{RemoteError, Result},
     location::{Location, shown},
@@ -24,6 +27,7 @@ use std::{
     os::{fd::AsFd, unix::fs::MetadataExt},
     path::{Path, PathBuf},
     sync::{Arc, Mutex, PoisonError},
+    time::Duration,
 };
 use tine_sys::lock::{FileLock, LockMode};
 
@@ -33,6 +37,8 @@ const PARTS_MAX: u64 = 9_000;
 const PART_MIN: u64 = 5 << 20;
 /// A longer journal is none of ours.
 const LONGEST: u64 = 16 << 20;
+/// How long a killed process may hold a lock.
+const DYING: Duration = Duration::from_secs(2);
 
 #[derive(Debug, Clone, PartialEq, Eq, Serialize, Deserialize)]
 struct Begun {
@@ -75,7 +81,10 @@ pub(super) async fn upload(
 ) -> Result<Uploaded> {
     let (bucket, key) = bucket(core, request.location)?;
     let part = core.config.part.max(PART_MIN).max(content.size().div_ceil(PARTS_MAX));
-    let journal = request.journal.map(Journal::open).transpose()?.flatten();
+    let journal = match request.journal.map(Path::to_owned) {
+        Some(path) => aside(move || Journal::open(path)).await?,
+        None => None,
+    };
     let upload = Upload { core, location: request.location, bucket, key, content, part, journal };
     let done = upload.run(request).await.map_err(|fault| fault.into_error(request.location))?;
     if let Some(journal) = upload.journal {
@@ -86,14 +95,14 @@ pub(super) async fn upload(
 
 impl Journal {
     /// None when another upload has it.
-    fn open(path: &Path) -> Result<Option<Self>> {
-        let locked = FileLock::try_acquire(path, LockMode::Exclusive)
+    fn open(path: PathBuf) -> Result<Option<Self>> {
+        let locked = FileLock::acquire_within(&path, LockMode::Exclusive, DYING)
             .map_err(|e| RemoteError::Internal(format!("locking {}: {e}", path.display())))?;
         // one that was deleted meanwhile is nobody's
-        let Some(lock) = locked.filter(|lock| lock.is_still_at(path)) else { return Ok(None) };
+        let Some(lock) = locked.filter(|lock| lock.is_still_at(&path)) else { return Ok(None) };
         let descriptor =
             lock.as_fd().try_clone_to_owned().map_err(|e| RemoteError::io("opening", path.display(), e))?;
-        Ok(Some(Self { file: Mutex::new(descriptor.into()), lock, path: path.to_owned() }))
+        Ok(Some(Self { file: Mutex::new(descriptor.into()), lock, path }))
     }
 
     /// For the end of the upload that it tells of.

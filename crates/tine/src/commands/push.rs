@@ -33,6 +33,8 @@ pub fn run(service: &dyn Service, args: &Args, out: &mut Output) -> Outcome {
         _ => format!(", {} were there", report.reused_bytes),
     };
     out.say(&format!("pushed {}: sent {}{there}", args.what.tag, report.sent_bytes));
-    out.suggest(&format!("tine pull {name}"));
+    let hub = args.hub.as_ref().filter(|_| report.package.is_some());
+    let from = hub.map(|hub| format!(" --hub {hub}")).unwrap_or_default();
+    out.suggest(&format!("tine pull {name}{from}"));
     Ok(0)
 }
