@@ -51,10 +51,11 @@ impl<'r> Kept<'r> {
     /// As [`Hub::remove`].
     pub fn remove(&self, package: &PackageRef, publisher: &Publisher<'_>) -> Result<()> {
         let (name, version) = (&package.package, package.version.as_ref());
-        Ok(match self {
-            Self::Folder(hub) => hub.remove(name, version, publisher)?,
-            Self::Bucket(hub) => hub.remove(name, version, publisher)?,
-        })
+        let removed = match self {
+            Self::Folder(hub) => hub.remove(name, version, publisher),
+            Self::Bucket(hub) => hub.remove(name, version, publisher),
+        };
+        Ok(removed?)
     }
 
     /// As [`Hub::verify`].

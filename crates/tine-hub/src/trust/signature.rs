@@ -7,10 +7,10 @@
 use minisign::SignatureBox;
 use tine_model::{KeyId, KeyName};
 
-/// Longer than a file of [`MOST`] signatures with long comments.
+/// Longer than a file of [`MOST`] signatures as a hub makes them.
 pub(crate) const MAX_TEXT: usize = 16 << 10;
 /// A file holds no more of them.
-pub(crate) const MOST: usize = 4;
+pub(crate) const MOST: usize = 12;
 const LINES: usize = 4;
 /// Base64 of the 74 bytes of algorithm, key id and signature ends so, and of 64 bytes so.
 const SIGNATURE_FORM: (usize, &str) = (100, "=");
@@ -101,7 +101,11 @@ mod tests {
         assert_eq!(parse(&text).unwrap()[0].trusted_comment, "when");
         assert_eq!(parse(&text.repeat(2)).unwrap().len(), 2);
         assert_eq!(split(&text.repeat(2)), [text.clone(), text.clone()]);
-        assert!(parse("").is_err() && parse(&text.repeat(5)).is_err() && parse(&format!("{text}x")).is_err());
+        assert!(
+            parse("").is_err()
+                && parse(&text.repeat(MOST + 1)).is_err()
+                && parse(&format!("{text}x")).is_err()
+        );
         assert!(parse(&"x".repeat(MAX_TEXT + 1)).is_err());
     }
 

@@ -20,22 +20,23 @@ use tine_model::{ErrorCode, PackageName, Sha256Digest};
 
 type Files = Rc<RefCell<BTreeMap<String, (Vec<u8>, u64)>>>;
 
+type Hook<'a> = Rc<dyn Fn(u32) -> bool + 'a>;
+
 /// A bucket in memory, and what happens before and after each call of one who uses it.
 #[derive(Clone, Default)]
 struct Shelf<'a> {
     files: Files,
     calls: Rc<Cell<u32>>,
     /// Called with the number of the call that comes; dead when it says so.
-    before: Option<Rc<dyn Fn(u32) -> bool + 'a>>,
-    after: Option<Rc<dyn Fn(u32) -> bool + 'a>>,
+    before: Option<Hook<'a>>,
+    after: Option<Hook<'a>>,
     /// So many writes from now, one is done and said to have come too late: its answer was lost, and it was tried again.
     lost: Rc<Cell<Option<u32>>>,
 }
 
 impl<'a> Shelf<'a> {
     fn with(&self, before: impl Fn(u32) -> bool + 'a, after: impl Fn(u32) -> bool + 'a) -> Self {
-        let (before, after): (Rc<dyn Fn(u32) -> bool + 'a>, Rc<dyn Fn(u32) -> bool + 'a>) =
-            (Rc::new(before), Rc::new(after));
+        let (before, after): (Hook<'a>, Hook<'a>) = (Rc::new(before), Rc::new(after));
         Self { files: Rc::clone(&self.files), before: Some(before), after: Some(after), ..Self::default() }
     }
 
