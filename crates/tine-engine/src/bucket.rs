@@ -100,6 +100,7 @@ impl<'r> BucketStorage<'r> {
             content_type: MEDIA_TYPE,
             location: at,
             journal: Some(&self.uploads.join(journal_of(at))),
+            beside: &[],
         };
         let Uploaded { sent, reused, .. } =
             self.remote.upload(request, self.reporter).map_err(|error| self.failed(error))?;

@@ -29,4 +29,4 @@ pub use error::RemoteError;
 pub use location::{Location, Scheme};
 pub use objects::{Listed, ObjectTag, Over};
 pub use remote::{Head, Remote};
-pub use upload::{UploadRequest, Uploaded};
+pub use upload::{Beside, UploadRequest, Uploaded};

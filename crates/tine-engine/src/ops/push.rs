@@ -10,9 +10,10 @@ use std::{
     time::Duration,
 };
 use tine_model::{
-    AddToHub, ByteSize, ErrorCode, NewFiles, PackReport, PackageRef, PushImage, PushReport, Reporter, Result,
+    AddToHub, ByteSize, ErrorCode, NewFiles, PackReport, PackageRef, PackedFile, PushImage, PushReport,
+    Reporter, Result,
 };
-use tine_remote::{Location, UploadRequest, Uploaded};
+use tine_remote::{Beside, Location, Scheme, UploadRequest, Uploaded};
 use tine_store::Pool;
 
 /// What a pack is to those who keep a type with a file.
@@ -110,24 +111,27 @@ fn send(
     reporter: &dyn Reporter,
 ) -> Result<PushReport> {
     let remote = engine.remote()?;
+    let files: Vec<Sent<'_>> =
+        report.files.iter().map(|file| Sent::open(folder.path(), file)).collect::<Result<_>>()?;
+    let beside: Vec<Beside<'_>> = files.iter().skip(1).map(Sent::beside).collect();
+    // a registry keeps all of it in one artifact
+    let (files, beside) = match location.scheme() {
+        Scheme::Oci => (files.get(..1).unwrap_or_default(), beside.as_slice()),
+        _ => (files.as_slice(), [].as_slice()),
+    };
     let (mut sent, mut reused, mut place) = (0, 0, location.to_string());
-    for (index, file) in report.files.iter().enumerate().rev() {
-        let to = match (index, location.is_folder()) {
-            (_, true) => location.child(&file.name)?,
-            (0, false) => location.clone(),
-            (_, false) => location.sibling(&file.name)?,
-        };
-        let path = folder.path().join(&file.name);
+    for (index, file) in files.iter().enumerate().rev() {
+        let to = file.place(location, index)?;
         let journal = folder.journal(&to);
-        let content = File::open(&path).map_err(|e| io_error("open", &path, &e))?;
         let request = UploadRequest {
-            file: &content,
-            size: file.bytes.bytes(),
+            file: &file.content,
+            size: file.size,
             sha256: None,
-            name: &file.name,
+            name: file.name,
             content_type: MEDIA_TYPE,
             location: &to,
             journal: journal.as_deref(),
+            beside,
         };
         let Uploaded { sent: now, reused: before, .. } = remote.upload(request, reporter)?;
         sent += now;
@@ -141,6 +145,34 @@ fn send(
         sent_bytes: ByteSize(sent),
         reused_bytes: ByteSize(reused),
     })
+}
+
+/// A file to send.
+struct Sent<'f> {
+    content: File,
+    size: u64,
+    name: &'f str,
+}
+
+impl<'f> Sent<'f> {
+    fn open(folder: &Path, file: &'f PackedFile) -> Result<Self> {
+        let path = folder.join(&file.name);
+        let content = File::open(&path).map_err(|e| io_error("open", &path, &e))?;
+        Ok(Self { content, size: file.bytes.bytes(), name: &file.name })
+    }
+
+    fn beside(&self) -> Beside<'_> {
+        Beside { file: &self.content, size: self.size, name: self.name }
+    }
+
+    /// Where it goes, the first file of a pack to the very place that was named.
+    fn place(&self, location: &Location, index: usize) -> Result<Location> {
+        Ok(match (index, location.is_folder()) {
+            (_, true) => location.child(self.name)?,
+            (0, false) => location.clone(),
+            (_, false) => location.sibling(self.name)?,
+        })
+    }
 }
 
 /// Where a pack lies until it is sent.
