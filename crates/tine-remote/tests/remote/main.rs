@@ -6,6 +6,7 @@ mod bad_server;
 mod bad_uploads;
 mod breaks;
 mod nginx;
+mod objects;
 mod oci;
 mod s3;
 mod setup;
