@@ -347,6 +347,10 @@ fn hubs_that_are_not_there_and_credentials_that_are_wrong_are_told() {
     let done = case.run(&["hub", "add", &pack, "o/n", "--hub", HUB]);
     assert!(done.err.contains(&format!("hint: tine hub init {HUB}")), "{done:?}");
     case.refuses("not_found", &["hub", "list", "--hub", HUB]);
+    case.ok(&["unpack", &pack]);
+    let done = case.run(&["push", "--tag", "one", "o/n", "--hub", HUB]);
+    assert!(done.code == 1 && !done.err.contains("packing"), "{done:?}");
+    assert_eq!(case.uploads(), Vec::<String>::new());
     case.refuses("usage", &["hub", "add", &pack, "o/n", "--hub", "s3://shelf/other.json"]);
     let mut command = case.s3.command(&case.f, &["--json", "hub", "init", HUB]);
     let done = command.env("AWS_SECRET_ACCESS_KEY", "wrong").output().unwrap();

@@ -3,7 +3,9 @@
 //! What goes to a store goes in parts, and a push that is broken off there goes on: its pack stays in the pool until it is sent.
 
 use super::{hub as hubs, pack};
-use crate::{LocalEngine, bucket::journal_of, create_new, hub::Place, io_error, outgoing::Outgoing};
+use crate::{
+    LocalEngine, bucket::journal_of, create_new, hub::Place, io_error, kept::Kept, outgoing::Outgoing,
+};
 use std::{
     fs::File,
     path::{Path, PathBuf},
@@ -11,7 +13,7 @@ use std::{
 };
 use tine_model::{
     AddToHub, ByteSize, ErrorCode, NewFiles, PackReport, PackageRef, PackedFile, PushImage, PushReport,
-    Reporter, Result,
+    Reporter, Result, Silent,
 };
 use tine_remote::{Beside, Location, Scheme, UploadRequest, Uploaded};
 use tine_store::Pool;
@@ -58,10 +60,13 @@ impl Target {
             return Ok(Self::Url(Location::parse(&request.target)?));
         }
         let package = request.target.parse()?;
-        let bucket = match Place::named(engine, pool, request.hub.as_deref())? {
+        let place = Place::named(engine, pool, request.hub.as_deref())?;
+        let bucket = match &place {
             Place::Bucket(hub) => Some(hub.to_string()),
             Place::Folder(_) => None,
         };
+        // it is there, and the credentials for it are
+        Kept::open(engine, pool, place, &Silent)?;
         Ok(Self::Package { package, bucket })
     }
 
