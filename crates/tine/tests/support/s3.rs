@@ -47,8 +47,9 @@ struct State {
     root: PathBuf,
     /// Whether conditions are heeded.
     conditional: AtomicBool,
-    /// A write on a condition is looked at and done as one.
-    gate: tokio::sync::Mutex<()>,
+    /// A write on a condition is looked at and done as one, and no answer has the content before it with the tag after it: the
+    /// server opens a file, and then reads it by its name for the tag.
+    gate: tokio::sync::RwLock<()>,
     /// Requests with this in them get no answer once so many of them had one.
     held: Mutex<Option<(String, usize)>>,
     log: Mutex<Vec<String>>,
@@ -64,7 +65,7 @@ impl S3 {
             service: builder.build().into_shared(),
             root: dir.path().to_owned(),
             conditional: AtomicBool::new(true),
-            gate: tokio::sync::Mutex::default(),
+            gate: tokio::sync::RwLock::default(),
             held: Mutex::default(),
             log: Mutex::default(),
         });
@@ -149,9 +150,10 @@ async fn answer(state: Arc<State>, request: Request<Incoming>) -> Result<Respons
     let conditions = [IF_MATCH, IF_NONE_MATCH].map(|name| request.headers().get(name).cloned());
     let heeded = request.method() == Method::PUT && state.conditional.load(Ordering::SeqCst);
     if !heeded || conditions.iter().all(Option::is_none) {
+        let _gate = state.gate.read().await;
         return state.service.call(request).await;
     }
-    let _gate = state.gate.lock().await;
+    let _gate = state.gate.write().await;
     let there = tag_of(&state.root.join(request.uri().path().trim_start_matches('/')));
     let [only_if, unless] = conditions;
     let holds = only_if.is_none_or(|tag| there.as_deref().is_some_and(|there| tag == there))
