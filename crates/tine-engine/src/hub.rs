@@ -6,7 +6,7 @@ use std::{
     io::{ErrorKind, Write},
     path::{Path, PathBuf},
 };
-use tine_hub::{HubUrl, Registry, RegistryCheck};
+use tine_hub::{HubError, HubUrl, Registry, RegistryCheck};
 use tine_model::{Error, ErrorCode, Reporter, Result, Timestamp};
 use tine_remote::{Location, Remote};
 use tine_store::Pool;
@@ -48,40 +48,85 @@ fn url_of_folder(path: &Path) -> Result<String> {
     Ok(url::Url::from_directory_path(path).map_err(odd)?.into())
 }
 
-/// The folder of the hub that is meant, which can be changed there.
-pub fn folder(engine: &LocalEngine, pool: &Pool, hub: Option<&str>) -> Result<PathBuf> {
-    let name = named(engine, pool, hub)?;
-    if !name.contains("://") {
-        return Ok(PathBuf::from(name));
+/// Where a hub is kept that can be changed.
+pub enum Place {
+    /// A folder of this host.
+    Folder(PathBuf),
+    /// A bucket.
+    Bucket(HubUrl),
+}
+
+impl Place {
+    /// Where the hub is that is meant.
+    pub fn named(engine: &LocalEngine, pool: &Pool, hub: Option<&str>) -> Result<Self> {
+        Self::of(&named(engine, pool, hub)?)
     }
-    let parsed = url::Url::parse(&name).ok().filter(|url| url.scheme() == "file");
-    parsed.and_then(|url| url.to_file_path().ok()).ok_or_else(|| {
-        let message = format!("the hub {name} can only be read; it is kept in a folder");
-        Error::new(ErrorCode::Unsupported, message).hint("--hub DIR")
-    })
+
+    /// Where the hub of that name is: a path, a `file:` URL, or the URL of a bucket.
+    pub fn of(name: &str) -> Result<Self> {
+        if !name.contains("://") {
+            return Ok(Self::Folder(PathBuf::from(name)));
+        }
+        let hub: HubUrl = name.parse()?;
+        let parsed = url::Url::parse(name).ok();
+        if parsed.as_ref().is_some_and(|url| matches!(url.scheme(), "s3" | "gs" | "az")) {
+            return Ok(Self::Bucket(hub));
+        }
+        let path = parsed.filter(|url| url.scheme() == "file").and_then(|url| url.to_file_path().ok());
+        path.map(Self::Folder).ok_or_else(|| {
+            let message = format!("the hub {name} can only be read; it is kept in a folder or a bucket");
+            Error::new(ErrorCode::Unsupported, message).hint("--hub DIR, or --hub s3://BUCKET/FOLDER")
+        })
+    }
 }
 
 /// Fetches a hub's registry, and takes or refuses it by what is asked of that hub.
 pub fn registry(pool: &Pool, remote: &Remote, hub: &HubUrl, reporter: &dyn Reporter) -> Result<Registry> {
     reporter.step(&format!("reading {hub}"), None);
-    let at = Location::parse(hub.registry())?;
-    let bytes = remote.fetch_small(&at, Registry::MAX_BYTES)?.ok_or_else(|| {
-        Error::new(ErrorCode::NotFound, format!("there is no registry at {hub}")).hint("--hub URL")
-    })?;
-    let signature = remote.fetch_small(&Location::parse(&hub.signature())?, SIGNATURE_MAX)?;
-    let signature = signature.as_deref().map(std::str::from_utf8).transpose().map_err(|_| {
-        Error::new(ErrorCode::InvalidInput, format!("the signature of the registry {hub} is not text"))
-    })?;
-    let check = RegistryCheck {
-        policy: trust::policies(pool).policy_for(hub.registry())?,
-        keys: &trust::keys(pool),
-        seen: &trust::seen(pool),
-        hub,
-        now: Timestamp::now(),
+    let keys = trust::keys(pool);
+    let seen = trust::seen(pool);
+    let policy = trust::policies(pool).policy_for(hub.registry())?;
+    let check = RegistryCheck { policy, keys: &keys, seen: &seen, hub, now: Timestamp::now() };
+    let first = Served::fetch(remote, hub)?;
+    let checked = match check.check(&first.registry, first.signature()?) {
+        // it and its signature are two files, and may have come from before and after a change
+        Err(error @ HubError::Untrusted { .. }) => {
+            let again = Served::fetch(remote, hub)?;
+            if again == first {
+                return Err(error.into());
+            }
+            check.check(&again.registry, again.signature()?)?
+        }
+        checked => checked?,
     };
-    let checked = check.check(&bytes, signature)?;
     checked.warnings.iter().for_each(|warning| reporter.note(warning));
     Ok(checked.registry)
+}
+
+/// A registry and its signature, as they came.
+#[derive(PartialEq)]
+struct Served {
+    registry: Vec<u8>,
+    signature: Option<Vec<u8>>,
+}
+
+impl Served {
+    fn fetch(remote: &Remote, hub: &HubUrl) -> Result<Self> {
+        let at = Location::parse(hub.registry())?;
+        let registry = remote.fetch_small(&at, Registry::MAX_BYTES)?.ok_or_else(|| {
+            Error::new(ErrorCode::NotFound, format!("there is no registry at {hub}")).hint("--hub URL")
+        })?;
+        let signature = remote.fetch_small(&Location::parse(&hub.signature())?, SIGNATURE_MAX)?;
+        Ok(Self { registry: registry.into(), signature: signature.map(Vec::from) })
+    }
+
+    fn signature(&self) -> Result<Option<&str>> {
+        self.signature
+            .as_deref()
+            .map(std::str::from_utf8)
+            .transpose()
+            .map_err(|_| Error::new(ErrorCode::InvalidInput, "the signature of the registry is not text"))
+    }
 }
 
 /// The pool's default hub.

@@ -4,12 +4,15 @@
 //! store and the machines. Never prints, never reads the environment.
 #![forbid(unsafe_code)]
 
+mod bucket;
 mod build;
 mod doctor;
 mod hub;
+mod kept;
 mod machine;
 mod monitor;
 mod ops;
+mod outgoing;
 mod reach;
 mod recipes;
 mod script;

@@ -41,6 +41,9 @@ pub enum HubError {
     /// Another process holds the lock.
     #[error("{0}")]
     Busy(String),
+    /// Another has changed a file since it was read.
+    #[error("another is changing {0}")]
+    Conflict(String),
     /// A stored document contradicts itself or its digest.
     #[error("{object}: {problem}")]
     Corrupt {
@@ -82,7 +85,7 @@ impl HubError {
             Self::NotFound { .. } => ErrorCode::NotFound,
             Self::AlreadyExists(_) => ErrorCode::AlreadyExists,
             Self::Untrusted { .. } => ErrorCode::Untrusted,
-            Self::Busy(_) => ErrorCode::Busy,
+            Self::Busy(_) | Self::Conflict(_) => ErrorCode::Busy,
             Self::Corrupt { .. } => ErrorCode::Corrupt,
             // a hub's folder and the keys need not lie in the pool: its being full says nothing of that
             Self::File(_) => ErrorCode::Internal,

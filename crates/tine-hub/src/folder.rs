@@ -2,18 +2,27 @@
 //!
 //! The registry is written last and in one step, so that it never names what is not there. A signed one is two
 //! files that can't change in one step: the signature goes first and holds that of the former registry too, so that
-//! whichever registry a reader gets, its signature is there. What is about to be put or deleted is written down
-//! first (`pending.json`), and whoever takes the lock next finishes it. Never deletes a file it has not put there.
+//! whichever registry a reader gets, its signature is there. Never deletes a file it has not put there.
+//!
+//! A folder has a lock. What is about to be put or deleted is written down first (`pending.json`), and whoever takes
+//! the lock next finishes it. A bucket has none: a registry is only written over the one that was read, and who was
+//! slower begins anew ([`change`]); packs have names that no other pack gets ([`unlocked`]).
 
+mod change;
 mod local;
 mod names;
 mod publish;
 mod report;
 mod storage;
+mod unlocked;
 
-pub use local::LocalStorage;
+pub use local::{LocalStorage, content_of};
+pub use names::is_file as is_hub_file;
 pub use report::{HubProblem, HubReport};
-pub use storage::{Content, HubStorage, StoredFile};
+pub use storage::{Content, HubStorage, Over, Small, StoredFile};
+
+use change::Step;
+use publish::enter;
 
 use crate::{
     error::{HubError, Result},
@@ -31,7 +40,8 @@ use tine_model::{KeyName, PackageName, Sha256Digest, Timestamp, VersionName};
 
 const REGISTRY: &str = "registry.json";
 const SIGNATURE: &str = "registry.json.minisig";
-const CONFIG: &str = "hub.json";
+/// The file with a hub's own settings, which is there when the hub is.
+pub const SETTINGS: &str = "hub.json";
 const PENDING: &str = "pending.json";
 const MAX_SMALL: u64 = 1 << 20;
 const FORMAT: u32 = 1;
@@ -156,17 +166,22 @@ impl<S: HubStorage> Hub<S> {
             HubConfig { base_url: config.base_url.map(|url| normal_base(&url)).transpose()?, ..config };
         let hub = Self { storage };
         let _lock = hub.storage.lock(publisher.wait)?;
-        if hub.storage.read(CONFIG, MAX_SMALL)?.is_some() {
-            return Err(HubError::AlreadyExists(format!("there is a hub in {}", hub.storage.place())));
+        let taken = || HubError::AlreadyExists(format!("there is a hub in {}", hub.storage.place()));
+        if hub.storage.read(SETTINGS, MAX_SMALL)?.is_some() {
+            return Err(taken());
         }
-        let there = hub.read_registry()?;
+        let there = hub.standing()?;
         if there.is_none() || config.signing_key.is_some() {
             let signer = publish::signer(&config, publisher)?;
-            hub.publish(there.unwrap_or_else(Registry::empty), &config, signer.as_ref(), publisher)?;
+            let (registry, stored) = there.map(|there| (there.registry, there.stored)).unzip();
+            let registry = registry.unwrap_or_else(Registry::empty);
+            hub.publish(registry, stored.as_ref(), &config, signer.as_ref(), publisher)?;
         }
         // the settings last: a hub is there when they are
-        hub.write_config(config)?;
-        Ok(hub)
+        match hub.write_config(config, Over::Nothing) {
+            Err(HubError::Conflict(_)) => Err(taken()),
+            written => written.map(|()| hub),
+        }
     }
 
     /// The hub on `storage`.
@@ -178,21 +193,27 @@ impl<S: HubStorage> Hub<S> {
         hub.config().map(|_| hub)
     }
 
+    /// Where it is kept.
+    pub fn storage(&self) -> &S {
+        &self.storage
+    }
+
     /// How it is kept.
     ///
     /// # Errors
     /// `not_found`, `corrupt`, `incompatible`.
     pub fn config(&self) -> Result<HubConfig> {
-        let bytes = self.storage.read(CONFIG, MAX_SMALL)?.ok_or_else(|| HubError::NotFound {
+        let there = self.storage.read(SETTINGS, MAX_SMALL)?.ok_or_else(|| HubError::NotFound {
             message: format!("there is no hub in {}", self.storage.place()),
-            hint: Some("tine hub init DIR".to_owned()),
+            hint: Some(format!("tine hub init {}", self.storage.place())),
         })?;
-        let stored: StoredConfig = serde_json::from_slice(&bytes).map_err(|e| self.corrupt(CONFIG, e))?;
+        let stored: StoredConfig =
+            serde_json::from_slice(&there.bytes).map_err(|e| self.corrupt(SETTINGS, e))?;
         if stored.format == FORMAT {
             return Ok(stored.config);
         }
         Err(HubError::Incompatible(format!(
-            "{CONFIG} of the hub in {} has format {}",
+            "{SETTINGS} of the hub in {} has format {}",
             self.storage.place(),
             stored.format
         )))
@@ -203,35 +224,41 @@ impl<S: HubStorage> Hub<S> {
     /// # Errors
     /// `corrupt` when it is not there, and those of [`Registry::parse`].
     pub fn registry(&self) -> Result<Registry> {
-        self.read_registry()?.ok_or_else(|| self.corrupt(REGISTRY, "it is not there"))
+        let there = self.standing()?.ok_or_else(|| self.corrupt(REGISTRY, "it is not there"))?;
+        Ok(there.registry)
     }
 
-    /// Publishes a pack. Killed at any moment, the registry is as before or as after, and the next change of the
-    /// hub clears the rest away.
+    /// Publishes a pack. Killed at any moment, the registry is as before or as after. Where there is a lock the next
+    /// change of the hub clears the rest away; where there is none it stays, and [`Hub::verify`] tells of it.
     ///
     /// # Errors
     /// `already_exists` when the version is published with another digest; `usage` for the version `latest`, or a
     /// file name that is not safe in a URL; `not_found` and `unauthorized` for the signing key; `busy`.
     pub fn add(&self, pack: &NewPack<'_>, publisher: &Publisher<'_>) -> Result<Published> {
         let names = names::of_files(pack.file, pack.sidecars)?;
-        let _lock = self.storage.lock(publisher.wait)?;
-        let (config, registry) = self.ready()?;
-        let signer = publish::signer(&config, publisher)?;
-        if let Some(there) = self.already_there(&registry, pack)? {
-            return Ok(there);
+        match self.storage.lock(publisher.wait)? {
+            Some(_lock) => self.add_locked(pack, &names, publisher),
+            None => self.add_unlocked(pack, &names, publisher),
         }
-        let version = pack.version.cloned().unwrap_or_else(|| registry.next_version(pack.package));
-        let folder = names::folder(pack.package, &version);
-        self.write_pending(names.iter().map(|name| format!("{folder}/{name}")).collect())?;
-        let entry = self.put(pack, &folder, &names, &config, publisher.now);
-        let published = entry.and_then(|entry| {
-            let mut registry = registry;
-            let added = registry.add(pack.package, &version, entry.clone())?;
-            if let Some(description) = &pack.facts.description {
-                registry.describe(pack.package, description);
+    }
+
+    fn add_locked(
+        &self,
+        pack: &NewPack<'_>,
+        names: &[String],
+        publisher: &Publisher<'_>,
+    ) -> Result<Published> {
+        self.settle()?;
+        let config = self.config()?;
+        let published = self.change(&config, publisher, |registry| {
+            if let Some(there) = self.already_there(registry, pack, None)? {
+                return Ok(Step::Keep(there));
             }
-            self.publish(registry, &config, signer.as_ref(), publisher)?;
-            Ok(Published { version, added, entry })
+            let version = pack.version.cloned().unwrap_or_else(|| registry.next_version(pack.package));
+            let folder = names::folder(pack.package, &version);
+            self.write_pending(&names.iter().map(|name| format!("{folder}/{name}")).collect())?;
+            let entry = self.put(pack, &folder, names, &config, publisher.now)?;
+            enter(registry, pack, entry).map(Step::Publish)
         });
         self.finish(published)
     }
@@ -246,14 +273,22 @@ impl<S: HubStorage> Hub<S> {
         version: Option<&VersionName>,
         publisher: &Publisher<'_>,
     ) -> Result<()> {
-        let _lock = self.storage.lock(publisher.wait)?;
-        let (config, mut registry) = self.ready()?;
-        let signer = publish::signer(&config, publisher)?;
-        let before = names::referenced(&registry, &config);
-        registry.remove(package, version)?;
-        let after = names::referenced(&registry, &config);
-        self.write_pending(before.difference(&after).cloned().collect())?;
-        self.finish(self.publish(registry, &config, signer.as_ref(), publisher))
+        let lock = self.storage.lock(publisher.wait)?;
+        let config = self.ready(lock.as_ref())?;
+        let gone = self.change(&config, publisher, |registry| {
+            let before = names::referenced(registry, &config);
+            registry.remove(package, version)?;
+            let after = names::referenced(registry, &config);
+            let gone: BTreeSet<String> = before.difference(&after).cloned().collect();
+            if lock.is_some() {
+                self.write_pending(&gone)?;
+            }
+            Ok(Step::Publish(gone))
+        });
+        match lock {
+            Some(_) => self.finish(gone.map(drop)),
+            None => gone?.iter().try_for_each(|name| self.storage.delete(name)),
+        }
     }
 
     /// Signs the registry anew, so that it expires later.
@@ -261,10 +296,9 @@ impl<S: HubStorage> Hub<S> {
     /// # Errors
     /// Those of the signing key; `busy`.
     pub fn renew(&self, publisher: &Publisher<'_>) -> Result<()> {
-        let _lock = self.storage.lock(publisher.wait)?;
-        let (config, registry) = self.ready()?;
-        let signer = publish::signer(&config, publisher)?;
-        self.publish(registry, &config, signer.as_ref(), publisher)
+        let lock = self.storage.lock(publisher.wait)?;
+        let config = self.ready(lock.as_ref())?;
+        self.change(&config, publisher, |_| Ok(Step::Publish(())))
     }
 
     /// Sets which key signs the registry from now on, none for no key. Who has seen a hub signed refuses it when it
@@ -273,28 +307,33 @@ impl<S: HubStorage> Hub<S> {
     /// # Errors
     /// Those of the signing key; `busy`.
     pub fn set_signing_key(&self, key: Option<KeyName>, publisher: &Publisher<'_>) -> Result<()> {
-        let _lock = self.storage.lock(publisher.wait)?;
-        let (config, registry) = self.ready()?;
-        let config = HubConfig { signing_key: key, ..config };
-        let signer = publish::signer(&config, publisher)?;
-        self.write_config(config.clone())?;
-        self.publish(registry, &config, signer.as_ref(), publisher)
+        let lock = self.storage.lock(publisher.wait)?;
+        let config = HubConfig { signing_key: key, ..self.ready(lock.as_ref())? };
+        // asked for before anything is written
+        publish::signer(&config, publisher)?;
+        self.write_config(config.clone(), Over::Anything)?;
+        self.change(&config, publisher, |_| Ok(Step::Publish(())))
     }
 
-    /// Clears away what a killed one left, under the lock, and reads what is there.
-    fn ready(&self) -> Result<(HubConfig, Registry)> {
-        self.settle()?;
-        Ok((self.config()?, self.registry()?))
+    /// Clears away what a killed one left where that has had the lock, and reads how the hub is kept.
+    fn ready(&self, lock: Option<&S::Lock>) -> Result<HubConfig> {
+        lock.map_or(Ok(()), |_| self.settle())?;
+        self.config()
     }
 
     /// The version that holds this very pack, when it is the one that was asked for; another pack under that
-    /// version is refused.
-    fn already_there(&self, registry: &Registry, pack: &NewPack<'_>) -> Result<Option<Published>> {
+    /// version is refused. `sha256` is the pack's where it is known.
+    fn already_there(
+        &self,
+        registry: &Registry,
+        pack: &NewPack<'_>,
+        sha256: Option<Sha256Digest>,
+    ) -> Result<Option<Published>> {
         let there = registry.resolve(pack.package, pack.version).ok();
         // a new package is read once only, while it is put
-        let sha256 = match there {
-            Some(_) => Some(local::content_of(pack.file)?.sha256),
-            None => None,
+        let sha256 = match (&there, sha256) {
+            (Some(_), None) => Some(local::content_of(pack.file)?.sha256),
+            (_, known) => known,
         };
         if let Some(version) = pack.version {
             registry.admit(pack.package, version, sha256)?;
@@ -316,9 +355,10 @@ impl<S: HubStorage> Hub<S> {
 
     /// Deletes what the last change wrote down and the registry does not name.
     fn settle(&self) -> Result<()> {
-        let Some(bytes) = self.storage.read(PENDING, MAX_SMALL)? else { return Ok(()) };
-        let pending: Vec<String> = serde_json::from_slice(&bytes).map_err(|e| self.corrupt(PENDING, e))?;
-        let registry = self.read_registry()?.unwrap_or_else(Registry::empty);
+        let Some(there) = self.storage.read(PENDING, MAX_SMALL)? else { return Ok(()) };
+        let pending: Vec<String> =
+            serde_json::from_slice(&there.bytes).map_err(|e| self.corrupt(PENDING, e))?;
+        let registry = self.standing()?.map_or_else(Registry::empty, |there| there.registry);
         let referenced = names::referenced(&registry, &self.config()?);
         let mut garbage =
             pending.iter().filter(|name| names::is_pack_file(name) && !referenced.contains(*name));
@@ -326,26 +366,21 @@ impl<S: HubStorage> Hub<S> {
         self.storage.delete(PENDING)
     }
 
-    fn write_config(&self, config: HubConfig) -> Result<()> {
-        self.write_json(CONFIG, &StoredConfig { format: FORMAT, config })
+    fn write_config(&self, config: HubConfig, over: Over<'_, S::Tag>) -> Result<()> {
+        self.write_json(SETTINGS, &StoredConfig { format: FORMAT, config }, over)
     }
 
-    fn write_pending(&self, files: BTreeSet<String>) -> Result<()> {
-        self.write_json(PENDING, &files)
+    fn write_pending(&self, files: &BTreeSet<String>) -> Result<()> {
+        self.write_json(PENDING, files, Over::Anything)
     }
 
-    fn write_json<T: Serialize>(&self, name: &str, document: &T) -> Result<()> {
+    fn write_json<T: Serialize>(&self, name: &str, document: &T, over: Over<'_, S::Tag>) -> Result<()> {
         let mut bytes = serde_json::to_vec_pretty(document).map_err(|e| self.corrupt(name, e))?;
         bytes.push(b'\n');
         if bytes.len() as u64 > MAX_SMALL {
             return Err(HubError::TooLarge(format!("{name} of {} would be too long", self.storage.place())));
         }
-        self.storage.write_atomic(name, &bytes)
-    }
-
-    fn read_registry(&self) -> Result<Option<Registry>> {
-        let bytes = self.storage.read(REGISTRY, Registry::MAX_BYTES)?;
-        bytes.map(|bytes| Registry::parse(&bytes)).transpose()
+        self.storage.write(name, &bytes, over)
     }
 
     fn corrupt(&self, name: &str, problem: impl ToString) -> HubError {

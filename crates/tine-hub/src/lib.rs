@@ -1,4 +1,4 @@
-//! Hubs: the registry document, the folder that serves it, signing keys, and what is trusted.
+//! Hubs: the registry document, the folder or bucket that serves it, signing keys, and what is trusted.
 //!
 //! Does no network I/O: callers hand it bytes and get bytes. Everything read from a registry or a signature is
 //! taken for an attacker's: sizes are bounded before anything is parsed, and names and locations are types. Never
@@ -14,8 +14,8 @@ mod trust;
 
 pub use error::HubError;
 pub use folder::{
-    Content, Hub, HubConfig, HubFolder, HubProblem, HubReport, HubStorage, LocalStorage, NewPack, PackFacts,
-    Published, Publisher, StoredFile,
+    Content, Hub, HubConfig, HubFolder, HubProblem, HubReport, HubStorage, LocalStorage, NewPack, Over,
+    PackFacts, Published, Publisher, SETTINGS, Small, StoredFile, content_of, is_hub_file,
 };
 pub use location::HubUrl;
 pub use registry::{

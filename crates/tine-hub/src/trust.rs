@@ -17,4 +17,4 @@ pub use keys::{KeyStore, Signer};
 pub use policy::PolicyStore;
 pub use seen::{PackTraits, SeenStore};
 pub use signature::VerifiedBy;
-pub(crate) use signature::{MAX_TEXT as MAX_SIGNATURES, split as split_signatures};
+pub(crate) use signature::{MAX_TEXT as MAX_SIGNATURES, MOST as MOST_SIGNATURES, split as split_signatures};

@@ -165,7 +165,7 @@ pub trait Service: Sync {
     fn pull_image(&self, request: &PullImage, reporter: &dyn Reporter) -> Result<PullReport>;
     /// Packs an image and sends it somewhere.
     fn push_image(&self, request: &PushImage, reporter: &dyn Reporter) -> Result<PushReport>;
-    /// Makes a folder a hub.
+    /// Makes a folder, of this host or of a bucket, a hub.
     fn init_hub(&self, request: &InitHub) -> Result<()>;
     /// Publishes a pack at a hub.
     fn add_to_hub(&self, request: &AddToHub, reporter: &dyn Reporter) -> Result<PublishedPack>;
@@ -174,7 +174,7 @@ pub trait Service: Sync {
     /// The packages of a hub.
     fn list_hub(&self, request: &ListHub, reporter: &dyn Reporter) -> Result<Vec<HubPackage>>;
     /// Reads everything a hub's registry names.
-    fn verify_hub(&self, hub: Option<&str>) -> Result<HubCheck>;
+    fn verify_hub(&self, hub: Option<&str>, reporter: &dyn Reporter) -> Result<HubCheck>;
     /// The hub that is used when none is named; another one from now on where one is given.
     fn default_hub(&self, new: Option<&str>) -> Result<Option<String>>;
     /// Makes a signing key.

@@ -71,7 +71,7 @@ pub struct PushReport {
 /// What `hub init` is asked.
 #[derive(Debug, Clone, PartialEq, Eq, Serialize, Deserialize)]
 pub struct InitHub {
-    /// The folder, on the pool's host.
+    /// The folder on the pool's host, or the URL of one in a bucket.
     pub folder: String,
     /// Where the folder is served; the registry's URLs are relative when none.
     pub base_url: Option<String>,

@@ -71,6 +71,22 @@ pub enum RemoteError {
         /// The last reason.
         why: String,
     },
+    /// Another has written the object meanwhile.
+    #[error("{shown} was changed by another meanwhile")]
+    Conflict {
+        /// The URL without its secrets.
+        shown: String,
+    },
+    /// The store lacks something that this needs.
+    #[error(
+        "the store of {shown} cannot write on a condition, without which two who write at once would lose what one of them wrote: {why}"
+    )]
+    Unsupported {
+        /// The URL without its secrets.
+        shown: String,
+        /// What the store did or said.
+        why: String,
+    },
     /// The reporter asked to stop.
     #[error("cancelled")]
     Cancelled,
@@ -146,6 +162,8 @@ impl RemoteError {
             Self::Forbidden { .. } => ErrorCode::Forbidden,
             Self::TooLarge { .. } => ErrorCode::TooLarge,
             Self::Unreachable { .. } => ErrorCode::Unreachable,
+            Self::Conflict { .. } => ErrorCode::Busy,
+            Self::Unsupported { .. } => ErrorCode::Unsupported,
             Self::Cancelled => ErrorCode::Cancelled,
             Self::Io { source, .. } if is_full(source) => ErrorCode::PoolFull,
             Self::Io { source, .. } if source.kind() == io::ErrorKind::NotFound => ErrorCode::NotFound,

@@ -2,8 +2,8 @@
 //!
 //! Fetches and sends one file at a time: over HTTP, from object stores, from OCI registries, from local folders. Downloads go on
 //! after any break, use parallel ranges where the server can, and can be read while they grow; uploads go on part by part
-//! where the store can. Knows nothing of what the bytes mean. Every server is taken for hostile: every answer is bounded,
-//! every redirect looked at, every length checked.
+//! where the store can; small objects of a store are written only over what was read. Knows nothing of what the bytes mean.
+//! Every server is taken for hostile: every answer is bounded, every redirect looked at, every length checked.
 //!
 //! The interface is blocking; an asynchronous runtime lives inside [`Remote`]. Reads no environment: what a caller wants
 //! to be heeded of it is handed in with [`RemoteConfig`].
@@ -15,6 +15,7 @@ mod download;
 mod error;
 mod journal;
 mod location;
+mod objects;
 mod ranged;
 mod ranges;
 mod registry;
@@ -27,6 +28,7 @@ pub use config::RemoteConfig;
 pub use download::{Download, DownloadRequest, DownloadStats, Expected, Finished, GrowingReader};
 pub use error::RemoteError;
 pub use location::{Location, Scheme};
+pub use objects::{Listed, ObjectTag, Over};
 pub use ranged::Ranged;
 pub use remote::{Head, Remote};
-pub use upload::{UploadRequest, Uploaded};
+pub use upload::{Beside, UploadRequest, Uploaded};

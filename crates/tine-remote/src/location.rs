@@ -76,6 +76,7 @@ impl Location {
             Scheme::File if bare => "it names no file",
             Scheme::S3 | Scheme::Gs | Scheme::Az if host.is_empty() || bare => "it needs a bucket and a key",
             Scheme::Oci if host.is_empty() || bare => "it needs a registry and a repository",
+            Scheme::Oci if self.url.fragment().is_some() => "it has a fragment",
             _ => return Ok(()),
         };
         Err(RemoteError::location(self, wrong.to_owned()))
@@ -99,13 +100,20 @@ impl Location {
         self.url.path().rsplit('/').next().filter(|name| !name.is_empty())
     }
 
-    /// Another file in the same folder. The query goes, being a signature of this file alone where there is one.
+    /// Another file in the same folder, or of the same artifact at a registry. The query goes, being a signature of this file
+    /// alone where there is one.
     ///
     /// # Errors
     /// [`RemoteError::Location`] when `name` is no plain file name.
     pub fn sibling(&self, name: &str) -> Result<Self> {
         let folder = self.url.path().rsplit_once('/').map_or("", |(folder, _)| folder).to_owned();
-        self.placed(&folder, name)
+        let placed = self.placed(&folder, name)?;
+        if self.scheme != Scheme::Oci {
+            return Ok(placed);
+        }
+        let mut layer = self.clone();
+        layer.url.set_fragment(Some(name));
+        Ok(layer)
     }
 
     /// A file in the folder that this location is, its query kept.
@@ -145,14 +153,16 @@ impl Location {
 
 const KNOWN: &str = "https, http, file, s3, gs, az, oci";
 
-/// A URL without user, password, query and fragment.
+/// A URL without user, password, query and fragment; that of a registry's is the name of a layer, set here.
 pub(crate) fn shown(url: &Url) -> String {
     let mut plain = url.clone();
     // these fail for URLs that cannot have a user, which then have none to show
     let _ = plain.set_username("");
     let _ = plain.set_password(None);
     plain.set_query(None);
-    plain.set_fragment(None);
+    if plain.scheme() != "oci" {
+        plain.set_fragment(None);
+    }
     plain.to_string()
 }
 
@@ -191,6 +201,7 @@ mod tests {
             ("plain", "relative"),
             ("s3://bucket", "key"),
             ("oci://r/", "repository"),
+            ("oci://r/a:b#c", "fragment"),
             ("file://far/x", "host"),
         ] {
             let error = Location::parse(bad).unwrap_err().to_string();
@@ -213,6 +224,9 @@ mod tests {
     fn siblings_and_children_stay_in_their_folder() {
         let pack = Location::parse("https://h/a/p.tar.zst?sig=1").unwrap();
         assert_eq!(pack.sibling("q.zst").unwrap().url().as_str(), "https://h/a/q.zst");
+        let artifact = Location::parse("oci://h/a/b:v1").unwrap();
+        assert_eq!(artifact.sibling("q.zst").unwrap().to_string(), "oci://h/a/b:v1#q.zst");
+        assert!(artifact.sibling("a#b").is_err());
         let hub = Location::parse("https://h/hub/?t=1").unwrap();
         assert_eq!(hub.child("registry.json").unwrap().url().as_str(), "https://h/hub/registry.json?t=1");
         for bad in ["", "..", "a/b", "a?b", "%2e%2e", "a\nb"] {

@@ -1,13 +1,14 @@
 //! OCI registries: which blob an artifact is, and pushing one (OCI distribution specification 1.1).
 //!
-//! An artifact has the type [`ARTIFACT`] and one layer of the type [`LAYER`], which is the file. A registry on a loopback address is
-//! spoken to in plain HTTP, any other over TLS. Credentials are those of `docker login`.
+//! An artifact has the type [`ARTIFACT`] and one layer of the type [`LAYER`], which is the file. What belongs beside the file is in layers
+//! of the type [`BESIDE`], each with its name as its title. A registry on a loopback address is spoken to in plain HTTP, any other over TLS.
+//! Credentials are those of `docker login`.
 
 mod access;
 mod push;
 
 pub(crate) use access::Access;
-pub(crate) use push::push;
+pub(crate) use push::{Pushed, finish, push};
 
 use crate::{
     download::Expected,
@@ -22,13 +23,17 @@ use oci_spec::distribution::Reference;
 use reqwest::{Response, Url, header};
 use serde::Deserialize;
 use sha2::{Digest, Sha256};
-use std::sync::Arc;
+use std::{collections::BTreeMap, sync::Arc};
 use tine_model::Sha256Digest;
 
 /// What the artifact is.
 const ARTIFACT: &str = "application/vnd.tine.pack.v1";
 /// What its one layer is.
 const LAYER: &str = "application/vnd.tine.pack.v1.tar+zstd";
+/// What a file beside it is.
+const BESIDE: &str = "application/vnd.tine.beside.v1";
+/// The annotation with a file's name (OCI image specification, "Pre-Defined Annotation Keys").
+const TITLE: &str = "org.opencontainers.image.title";
 /// What its manifest is (OCI image specification, `manifest.md`).
 const MANIFEST: &str = "application/vnd.oci.image.manifest.v1+json";
 /// Registries themselves refuse longer manifests (OCI distribution specification, "Pushing Manifests").
@@ -42,6 +47,8 @@ pub(crate) struct Place {
     pub(crate) repository: String,
     /// A tag or a digest.
     pub(crate) reference: String,
+    /// The name of a file beside the artifact's own, when that is meant.
+    beside: Option<String>,
     pub(crate) location: Location,
 }
 
@@ -57,6 +64,14 @@ struct Layer {
     media_type: String,
     digest: String,
     size: u64,
+    #[serde(default)]
+    annotations: Option<BTreeMap<String, String>>,
+}
+
+impl Layer {
+    fn title(&self) -> Option<&str> {
+        Some(self.annotations.as_ref()?.get(TITLE)?.as_str())
+    }
 }
 
 impl Place {
@@ -76,6 +91,7 @@ impl Place {
             registry: reference.registry().to_owned(),
             repository: reference.repository().to_owned(),
             reference: named,
+            beside: url.fragment().map(str::to_owned),
             location: location.clone(),
         })
     }
@@ -97,7 +113,7 @@ pub(crate) async fn layer(core: &Arc<Core>, location: &Location) -> Result<(Http
     let place = Place::parse(location)?;
     let access = Arc::new(Access::new(core, &place, "pull")?);
     let text = manifest(&place, &access, core.config.idle_timeout).await?;
-    let layer = only_layer(&place, &text)?;
+    let layer = layer_of(&place, &text)?;
     let digest = layer.digest.strip_prefix("sha256:").and_then(|hex| hex.parse::<Sha256Digest>().ok());
     let Some(sha256) = digest else {
         return Err(RemoteError::refused(location, "its layer's digest is no SHA-256").into());
@@ -122,11 +138,18 @@ async fn manifest(place: &Place, access: &Access, idle: std::time::Duration) -> 
     Ok(text)
 }
 
-fn only_layer(place: &Place, text: &[u8]) -> Result<Layer> {
+/// The layer that is meant: the artifact's own, or one beside it.
+fn layer_of(place: &Place, text: &[u8]) -> Result<Layer> {
     let refused = |why: String| RemoteError::refused(&place.location, why);
     let manifest: Manifest =
         serde_json::from_slice(text).map_err(|e| refused(format!("its manifest can't be read: {e}")))?;
-    let mut ours = manifest.layers.into_iter().filter(|layer| layer.media_type == LAYER);
+    let mut layers = manifest.layers.into_iter();
+    if let Some(name) = &place.beside {
+        let found = layers.find(|layer| layer.media_type == BESIDE && layer.title() == Some(name));
+        let (shown, detail) = (place.location.to_string(), ": the artifact has no such layer".to_owned());
+        return found.ok_or(RemoteError::NotFound { shown, detail });
+    }
+    let mut ours = layers.filter(|layer| layer.media_type == LAYER);
     match (ours.next(), ours.next()) {
         (Some(layer), None) => Ok(layer),
         (None, _) => Err(refused(format!("it is no pack: it has no layer of the type {LAYER}"))),
@@ -180,9 +203,20 @@ mod tests {
     fn a_manifest_must_name_one_pack() {
         let place = Place::parse(&Location::parse("oci://h.io/a").unwrap()).unwrap();
         let layer = format!(r#"{{"mediaType":"{LAYER}","digest":"sha256:0","size":1}}"#);
-        assert_eq!(only_layer(&place, format!(r#"{{"layers":[{layer}]}}"#).as_bytes()).unwrap().size, 1);
+        assert_eq!(layer_of(&place, format!(r#"{{"layers":[{layer}]}}"#).as_bytes()).unwrap().size, 1);
+        let beside = place.location.sibling("d.zst").unwrap();
+        let beside = Place::parse(&beside).unwrap();
+        assert_eq!((&beside.repository, &beside.reference), (&place.repository, &place.reference));
+        let disk = format!(
+            r#"{{"mediaType":"{BESIDE}","digest":"sha256:1","size":2,"annotations":{{"{TITLE}":"d.zst"}}}}"#
+        );
+        let both = format!(r#"{{"layers":[{layer},{disk}]}}"#);
+        assert_eq!(layer_of(&place, both.as_bytes()).unwrap().size, 1);
+        assert_eq!(layer_of(&beside, both.as_bytes()).unwrap().size, 2);
+        let none = layer_of(&beside, format!(r#"{{"layers":[{layer}]}}"#).as_bytes());
+        assert!(matches!(none, Err(RemoteError::NotFound { .. })));
         for bad in ["{}".to_owned(), format!(r#"{{"layers":[{layer},{layer}]}}"#), "[".to_owned()] {
-            assert!(only_layer(&place, bad.as_bytes()).is_err(), "{bad}");
+            assert!(layer_of(&place, bad.as_bytes()).is_err(), "{bad}");
         }
     }
 }

@@ -105,7 +105,7 @@ impl Remote {
     }
 }
 
-fn absent<T>(error: RemoteError) -> Result<Option<T>> {
+pub(crate) fn absent<T>(error: RemoteError) -> Result<Option<T>> {
     match error {
         RemoteError::NotFound { .. } => Ok(None),
         other => Err(other),

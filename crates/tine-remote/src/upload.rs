@@ -10,7 +10,7 @@ pub(crate) use content::Content;
 use crate::{
     error::{RemoteError, Result},
     location::{Location, Scheme},
-    registry,
+    registry::{self, Pushed},
     remote::Remote,
 };
 use std::{fs::File, path::Path, sync::Arc, time::Duration};
@@ -34,9 +34,22 @@ pub struct UploadRequest<'a> {
     pub content_type: &'a str,
     /// Where it is to go.
     pub location: &'a Location,
-    /// A file for what the store has already got, so that a broken upload goes on; without it, a broken one is withdrawn. Used
-    /// for object stores only.
+    /// A file for what the store has already got, so that a broken upload goes on; without it, a broken one is withdrawn. Made
+    /// where missing, and deleted at the end. Used for object stores only.
     pub journal: Option<&'a Path>,
+    /// What belongs beside the file, for registries, which keep all of it in one artifact. Any other place gets each file by itself.
+    pub beside: &'a [Beside<'a>],
+}
+
+/// A file that belongs beside another.
+#[derive(Debug, Clone, Copy)]
+pub struct Beside<'a> {
+    /// As [`UploadRequest::file`].
+    pub file: &'a File,
+    /// Its length in bytes.
+    pub size: u64,
+    /// Its name.
+    pub name: &'a str,
 }
 
 /// What an upload took.
@@ -57,20 +70,50 @@ impl Remote {
     /// Whatever keeps the file from being there whole and acknowledged, with the server's status and the beginning of its text;
     /// [`RemoteError::Cancelled`].
     pub fn upload(&self, request: UploadRequest<'_>, reporter: &dyn Reporter) -> Result<Uploaded> {
-        let held = request.file.metadata().map_err(|e| RemoteError::io("reading", request.name, e))?;
-        if held.len() != request.size {
-            let why = format!("it has {} bytes instead of {}", held.len(), request.size);
-            return Err(RemoteError::unexpected(request.name, why));
+        if request.location.scheme() == Scheme::Oci {
+            return self.push(&request, reporter);
         }
-        let content = Arc::new(Content::of_file(request.file, request.size, request.sha256)?);
+        let content = Arc::new(opened(&request)?);
+        self.watched(&request, &content, reporter, self.send(&request, &content))
+    }
+
+    /// Every file of an artifact, and then the artifact.
+    fn push(&self, request: &UploadRequest<'_>, reporter: &dyn Reporter) -> Result<Uploaded> {
+        let blob = |file: &UploadRequest<'_>| {
+            let content = Arc::new(opened(file)?);
+            let pushing = registry::push(&self.core, file.location, &content, file.name);
+            self.watched(file, &content, reporter, pushing)
+        };
+        let beside = request.beside.iter().map(|Beside { file, size, name }| {
+            blob(&UploadRequest { file, size: *size, name, sha256: None, ..*request })
+        });
+        let beside: Vec<Pushed> = beside.collect::<Result<_>>()?;
+        let file = blob(request)?;
+        let finishing = registry::finish(&self.core, request.location, &file, &beside);
+        self.runtime.block_on(async {
+            tokio::select! {
+                done = finishing => done,
+                stopped = wanted(reporter) => Err(stopped),
+            }
+        })
+    }
+
+    /// Tells what is sent, and stops it when the reporter wants that.
+    fn watched<T>(
+        &self,
+        request: &UploadRequest<'_>,
+        content: &Content,
+        reporter: &dyn Reporter,
+        sending: impl Future<Output = Result<T>>,
+    ) -> Result<T> {
         reporter.step(&format!("sending {} to {}", request.name, request.location), Some(request.size));
         self.runtime.block_on(async {
             tokio::select! {
-                done = self.send(&request, &content) => {
+                done = sending => {
                     reporter.advance(content.sent());
                     done
                 }
-                stopped = watch(&content, reporter) => Err(stopped),
+                stopped = watch(content, reporter) => Err(stopped),
             }
         })
     }
@@ -80,10 +123,28 @@ impl Remote {
         match request.location.scheme() {
             Scheme::Http | Scheme::Https => put::put(core, request, content).await,
             Scheme::S3 | Scheme::Gs | Scheme::Az => parts::upload(core, request, content).await,
-            Scheme::Oci => registry::push(core, request.location, content, request.name).await,
             Scheme::File => local::copy(request.location, content).await,
+            Scheme::Oci => Err(RemoteError::Internal("a registry gets an artifact".to_owned())),
         }
     }
+}
+
+/// The content of a file that is as long as it was said to be.
+fn opened(request: &UploadRequest<'_>) -> Result<Content> {
+    let held = request.file.metadata().map_err(|e| RemoteError::io("reading", request.name, e))?;
+    if held.len() != request.size {
+        let why = format!("it has {} bytes instead of {}", held.len(), request.size);
+        return Err(RemoteError::unexpected(request.name, why));
+    }
+    Content::of_file(request.file, request.size, request.sha256)
+}
+
+/// Ends when the reporter wants no more.
+async fn wanted(reporter: &dyn Reporter) -> RemoteError {
+    while !reporter.is_cancelled() {
+        tokio::time::sleep(LOOK).await;
+    }
+    RemoteError::Cancelled
 }
 
 /// Tells progress; ends when the reporter wants it to end.

@@ -33,7 +33,7 @@ impl Garbage {
 
 impl ExclusivePool {
     /// What `gc` would remove: everything in `tmp/` that no machine runs in, undo directories whose restore never
-    /// happened, broken downloads, project directories without a box or volume, disks of base versions that are gone, and all boot
+    /// happened, broken downloads and uploads, project directories without a box or volume, disks of base versions that are gone, and all boot
     /// archives of a kernel but the newest.
     ///
     /// # Errors
@@ -59,11 +59,13 @@ impl ExclusivePool {
                 plan.push(Garbage { what: format!("unfinished restore of box {name}"), path });
             }
         }
-        let downloads = self.layout().downloads();
-        for entry in fs::read_dir(&downloads).map_err(at("list", &downloads))? {
-            let entry = entry.map_err(at("list", &downloads))?;
-            let what = format!("download {}", entry.file_name().to_string_lossy());
-            plan.push(Garbage { what, path: entry.path() });
+        // whoever is at work on one holds the pool's lock
+        for (kind, dir) in [("download", self.layout().downloads()), ("upload", self.layout().uploads())] {
+            for entry in fs::read_dir(&dir).map_err(at("list", &dir))? {
+                let entry = entry.map_err(at("list", &dir))?;
+                let what = format!("{kind} {}", entry.file_name().to_string_lossy());
+                plan.push(Garbage { what, path: entry.path() });
+            }
         }
         plan.extend(empty_projects("boxes of", self.layout().boxes())?);
         plan.extend(empty_projects("volumes of", self.layout().volumes())?);

@@ -15,6 +15,7 @@
 //! images/<tag>/                  meta.json root/disk.img state/{memory.bin,vmstate}
 //! trust/                         signing keys, policies, what was seen of hubs
 //! downloads/                     what a broken pull goes on from; garbage to `gc`
+//! uploads/                       what a broken push goes on from; garbage to `gc`
 //! ```
 //! The root of a vm box holds nothing but `disk.img`. A live snapshot has, beside its root, a `state/` as an image has.
 //! Only makes paths; looks at nothing.
@@ -59,7 +60,7 @@ pub(crate) const MODULES: &str = "modules";
 pub(crate) const INITRD: &str = "initrd";
 
 /// The pool's own entries that are directories.
-pub(crate) const DIRECTORIES: [&str; 11] = [
+pub(crate) const DIRECTORIES: [&str; 12] = [
     "tmp",
     "bases",
     "aliases",
@@ -71,6 +72,7 @@ pub(crate) const DIRECTORIES: [&str; 11] = [
     "images",
     "trust",
     "downloads",
+    "uploads",
 ];
 
 /// The directories that are mounted over the boxes of one project.
@@ -104,6 +106,9 @@ impl Layout {
     }
     pub fn downloads(&self) -> PathBuf {
         self.root.join("downloads")
+    }
+    pub fn uploads(&self) -> PathBuf {
+        self.root.join("uploads")
     }
     pub fn store(&self) -> PathBuf {
         self.root.join("store.json")

@@ -365,7 +365,7 @@ impl Service for Fake {
         self.note(request);
         Ok(self.some(vec![hub_package()]))
     }
-    fn verify_hub(&self, hub: Option<&str>) -> Result<HubCheck> {
+    fn verify_hub(&self, hub: Option<&str>, _: &dyn Reporter) -> Result<HubCheck> {
         self.note(hub);
         Ok(hub_check(hub.is_some_and(|hub| hub.contains("bad"))))
     }

@@ -1,15 +1,22 @@
-//! `hub …`: keeping a hub in a folder, and looking at any.
+//! `hub …`: keeping a hub in a folder or bucket, and looking at any.
 
-use crate::{LocalEngine, hub, io_error, trust};
+use crate::{
+    LocalEngine,
+    bucket::Moved,
+    hub::{self, Place},
+    io_error,
+    kept::Kept,
+    trust,
+};
 use std::{
     fs::File,
     path::{Path, PathBuf},
     time::Duration,
 };
-use tine_hub::{HubConfig, HubFolder, KeyStore, Listing, NewPack, PackFacts, Publisher};
+use tine_hub::{HubConfig, KeyStore, Listing, NewPack, PackFacts, Publisher};
 use tine_model::{
     AddToHub, ByteSize, Error, ErrorCode, HubCheck, HubFault, HubPackage, InitHub, ListHub, PublishedPack,
-    RemoveFromHub, Reporter, Result, Timestamp,
+    RemoveFromHub, Reporter, Result, Silent, Timestamp,
 };
 use tine_pack::{Manifest, Role, sidecar};
 
@@ -22,15 +29,25 @@ pub fn init(engine: &LocalEngine, request: &InitHub) -> Result<()> {
     };
     let keys = trust::keys(&pool);
     let publisher = publisher(&keys, request.password.as_deref(), engine.config.wait);
-    HubFolder::init(Path::new(&request.folder), config, &publisher)?;
-    Ok(())
+    let place = Place::of(&request.folder)?;
+    Kept::init(engine, &pool, place, config, (&publisher, &Silent)).map(drop)
 }
 
 pub fn add(engine: &LocalEngine, request: &AddToHub, reporter: &dyn Reporter) -> Result<PublishedPack> {
+    publish(engine, request, reporter).map(|(published, _)| published)
+}
+
+/// As [`add`], with what went over the network; none where nothing does.
+pub fn publish(
+    engine: &LocalEngine,
+    request: &AddToHub,
+    reporter: &dyn Reporter,
+) -> Result<(PublishedPack, Option<Moved>)> {
     let pool = engine.pool()?;
     let file = Path::new(&request.file);
     let (manifest, raw) = manifest_of(file)?;
-    let hub = HubFolder::open(&hub::folder(engine, &pool, request.hub.as_deref())?)?;
+    let place = Place::named(engine, &pool, request.hub.as_deref())?;
+    let hub = Kept::open(engine, &pool, place, reporter)?;
     let sidecars = beside(file, &manifest)?;
     let pack = NewPack {
         file,
@@ -41,15 +58,17 @@ pub fn add(engine: &LocalEngine, request: &AddToHub, reporter: &dyn Reporter) ->
     };
     reporter.step(&format!("publishing {}", request.package), None);
     let keys = trust::keys(&pool);
-    let published = hub.add(&pack, &publisher(&keys, request.password.as_deref(), engine.config.wait))?;
-    Ok(PublishedPack {
+    let publisher = publisher(&keys, request.password.as_deref(), engine.config.wait);
+    let (published, moved) = hub.add(&pack, &publisher)?;
+    let published = PublishedPack {
         package: request.package.package.clone(),
         version: published.version,
         unchanged: published.added == tine_hub::Added::Unchanged,
         url: published.entry.url,
         sha256: published.entry.sha256,
         size_bytes: published.entry.size_bytes.map(ByteSize),
-    })
+    };
+    Ok((published, moved))
 }
 
 fn facts(request: &AddToHub, manifest: &Manifest, raw: &[u8]) -> PackFacts {
@@ -87,10 +106,10 @@ fn manifest_of(file: &Path) -> Result<(Manifest, Vec<u8>)> {
 
 pub fn remove(engine: &LocalEngine, request: &RemoveFromHub) -> Result<()> {
     let pool = engine.pool()?;
-    let hub = HubFolder::open(&hub::folder(engine, &pool, request.hub.as_deref())?)?;
+    let place = Place::named(engine, &pool, request.hub.as_deref())?;
     let keys = trust::keys(&pool);
     let publisher = publisher(&keys, request.password.as_deref(), engine.config.wait);
-    Ok(hub.remove(&request.package.package, request.package.version.as_ref(), &publisher)?)
+    Kept::open(engine, &pool, place, &Silent)?.remove(&request.package, &publisher)
 }
 
 pub fn list(engine: &LocalEngine, request: &ListHub, reporter: &dyn Reporter) -> Result<Vec<HubPackage>> {
@@ -115,10 +134,10 @@ fn listed(listing: Listing<'_>) -> HubPackage {
     }
 }
 
-pub fn verify(engine: &LocalEngine, hub: Option<&str>) -> Result<HubCheck> {
+pub fn verify(engine: &LocalEngine, hub: Option<&str>, reporter: &dyn Reporter) -> Result<HubCheck> {
     let pool = engine.pool()?;
-    let hub = HubFolder::open(&hub::folder(engine, &pool, hub)?)?;
-    let report = hub.verify(Some(&trust::keys(&pool)), Timestamp::now())?;
+    let place = Place::named(engine, &pool, hub)?;
+    let report = Kept::open(engine, &pool, place, reporter)?.verify(&trust::keys(&pool))?;
     let problem = |problem: tine_hub::HubProblem| HubFault { what: problem.what, why: problem.why };
     Ok(HubCheck {
         packages: report.packages,

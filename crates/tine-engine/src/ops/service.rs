@@ -242,8 +242,8 @@ impl Service for LocalEngine {
     fn list_hub(&self, request: &ListHub, reporter: &dyn Reporter) -> Result<Vec<HubPackage>> {
         hub::list(self, request, reporter)
     }
-    fn verify_hub(&self, hub: Option<&str>) -> Result<HubCheck> {
-        hub::verify(self, hub)
+    fn verify_hub(&self, hub: Option<&str>, reporter: &dyn Reporter) -> Result<HubCheck> {
+        hub::verify(self, hub, reporter)
     }
     fn default_hub(&self, new: Option<&str>) -> Result<Option<String>> {
         hub::default(self, new)

@@ -2,7 +2,7 @@
 
 use super::{
     names::is_part,
-    storage::{Content, HubStorage, StoredFile},
+    storage::{Content, HubStorage, Over, Small, StoredFile},
 };
 use crate::{
     durable::{self, Fresh},
@@ -107,20 +107,22 @@ impl LocalStorage {
 
 impl HubStorage for LocalStorage {
     type Lock = FileLock;
+    type Tag = ();
 
-    fn lock(&self, wait: Duration) -> Result<FileLock> {
+    fn lock(&self, wait: Duration) -> Result<Option<FileLock>> {
         if !self.dir.is_dir() {
             let message = format!("there is no hub in {}", self.place());
             return Err(HubError::NotFound { message, hint: Some("tine hub init DIR".to_owned()) });
         }
-        durable::lock(&self.dir, wait)
+        durable::lock(&self.dir, wait).map(Some)
     }
 
-    fn read(&self, name: &str, max: u64) -> Result<Option<Vec<u8>>> {
-        durable::read(&self.path(name)?, max)
+    fn read(&self, name: &str, max: u64) -> Result<Option<Small<()>>> {
+        let bytes = durable::read(&self.path(name)?, max)?;
+        Ok(bytes.map(|bytes| Small { bytes, tag: () }))
     }
 
-    fn write_atomic(&self, name: &str, bytes: &[u8]) -> Result<()> {
+    fn write(&self, name: &str, bytes: &[u8], _: Over<'_, ()>) -> Result<()> {
         self.path(name)?;
         self.make_parents(name)?;
         durable::write(&self.dir, name, FILE_MODE, bytes)
@@ -139,6 +141,12 @@ impl HubStorage for LocalStorage {
         };
         fresh.publish(&target)?;
         Ok(content)
+    }
+
+    fn size(&self, name: &str) -> Result<Option<u64>> {
+        let path = self.path(name)?;
+        let file = durable::open(&path)?;
+        file.map(|file| file.metadata().map(|meta| meta.len()).map_err(at("stat", &path))).transpose()
     }
 
     fn content(&self, name: &str) -> Result<Option<Content>> {
@@ -170,8 +178,11 @@ impl HubStorage for LocalStorage {
     }
 }
 
-/// Length and digest of the file at `path`.
-pub(super) fn content_of(path: &Path) -> Result<Content> {
+/// Length and digest of the file at `path`; a link is followed.
+///
+/// # Errors
+/// `not_found`, `invalid_input` for what is no regular file, and the kernel's.
+pub fn content_of(path: &Path) -> Result<Content> {
     digest(open_source(path)?, io::sink()).map_err(at("read", path))
 }
 

@@ -1,24 +1,37 @@
-//! The names of a hub's files: `packs/<owner>/<name>/<version>/<file>`, and which of them a registry refers to.
+//! The names of a hub's files: `packs/<owner>/<name>/<folder>/<file>`, and which of them a registry refers to. The folder is
+//! the version where a lock keeps others away from it, and named by what it holds elsewhere.
 
-use super::HubConfig;
+use super::{HubConfig, storage::Content};
 use crate::{
     error::{HubError, Result},
     registry::{Registry, VersionEntry},
 };
+use sha2::{Digest, Sha256};
 use std::{
     collections::BTreeSet,
     path::{Path, PathBuf},
 };
-use tine_model::{PackageName, VersionName};
+use tine_model::{PackageName, Sha256Digest, VersionName};
 
 pub(super) const PACKS: &str = "packs/";
-/// `packs`, owner, name, version, file.
+/// So many digits of a digest tell the packs of one package apart.
+const DIGITS: usize = 16;
+/// `packs`, owner, name, folder, file.
 const PARTS: usize = 5;
 const MAX_FILE_NAME: usize = 128;
 
 /// The folder of one version.
 pub(super) fn folder(package: &PackageName, version: &VersionName) -> String {
     format!("{PACKS}{package}/{version}")
+}
+
+/// The folder of files with these contents, the n-th of that kind, counted from 1.
+pub(super) fn folder_of_content(package: &PackageName, contents: &[Content], n: u32) -> String {
+    let mut hasher = Sha256::new();
+    contents.iter().for_each(|content| hasher.update(content.sha256.0));
+    let digest = Sha256Digest(hasher.finalize().into()).to_string();
+    let suffix = if n > 1 { format!("-{n}") } else { String::new() };
+    format!("{PACKS}{package}/{digest:.DIGITS$}{suffix}")
 }
 
 /// The names that a pack and its sidecars have at the hub, the pack's first: those they have now.
@@ -56,7 +69,13 @@ pub(super) fn is_part(text: &str) -> bool {
 
 /// True for the names that [`folder`] and [`of_files`] make.
 pub(super) fn is_pack_file(name: &str) -> bool {
-    name.starts_with(PACKS) && name.split('/').count() == PARTS && name.split('/').all(is_part)
+    name.starts_with(PACKS) && name.split('/').count() == PARTS && is_file(name)
+}
+
+/// True for every name that a hub's file can have: one that is the same in a URL and in every file system.
+#[must_use]
+pub fn is_file(name: &str) -> bool {
+    name.split('/').all(is_part)
 }
 
 /// The name here of the file that an entry's `url` leads to; none when it lies elsewhere.
@@ -101,6 +120,17 @@ mod tests {
         {
             assert!(names(pack, side).is_err(), "{pack}");
         }
+    }
+
+    #[test]
+    fn what_a_folder_holds_and_nothing_else_gives_its_name() {
+        let content = |n| Content { size_bytes: 1, sha256: Sha256Digest([n; 32]) };
+        let package = "o/n".parse().unwrap();
+        let name = |contents: &[Content], n| folder_of_content(&package, contents, n);
+        let one = name(&[content(1)], 1);
+        assert!(is_pack_file(&format!("{one}/p")) && one.len() == "packs/o/n/".len() + DIGITS, "{one}");
+        assert_eq!(name(&[content(1)], 2), format!("{one}-2"));
+        assert!(one != name(&[content(2)], 1) && one != name(&[content(1), content(2)], 1));
     }
 
     #[test]

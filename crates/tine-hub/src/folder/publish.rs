@@ -1,10 +1,13 @@
 //! Writing packs and the registry of a hub, and signing it.
 
-use super::{Hub, HubConfig, HubStorage, NewPack, Publisher, REGISTRY, SIGNATURE, storage::Content};
+use super::{
+    Hub, HubConfig, HubStorage, NewPack, Published, Publisher, REGISTRY, SIGNATURE,
+    storage::{Content, Over, Small},
+};
 use crate::{
     error::{HubError, Result},
     registry::{Freshness, Registry, SidecarEntry, VersionEntry},
-    trust::{MAX_SIGNATURES, Signer, split_signatures},
+    trust::{MAX_SIGNATURES, MOST_SIGNATURES, Signer, split_signatures},
 };
 use std::path::{Path, PathBuf};
 use tine_model::{KeyRef, Timestamp};
@@ -24,6 +27,21 @@ pub(super) fn signer(config: &HubConfig, publisher: &Publisher<'_>) -> Result<Op
     publisher.keys.ok_or_else(absent)?.unlock(name, publisher.password).map(Some)
 }
 
+/// The files of a pack, its own first.
+pub(super) fn files<'a>(pack: &'a NewPack<'_>) -> impl Iterator<Item = &'a Path> {
+    std::iter::once(pack.file).chain(pack.sidecars.iter().map(PathBuf::as_path))
+}
+
+/// Enters a pack in a registry, under the next version where none is named.
+pub(super) fn enter(registry: &mut Registry, pack: &NewPack<'_>, entry: VersionEntry) -> Result<Published> {
+    let version = pack.version.cloned().unwrap_or_else(|| registry.next_version(pack.package));
+    let added = registry.add(pack.package, &version, entry.clone())?;
+    if let Some(description) = &pack.facts.description {
+        registry.describe(pack.package, description);
+    }
+    Ok(Published { version, added, entry })
+}
+
 impl<S: HubStorage> Hub<S> {
     /// Puts the files of a pack into `folder`, and tells what the registry is to say of it.
     pub(super) fn put(
@@ -34,12 +52,12 @@ impl<S: HubStorage> Hub<S> {
         config: &HubConfig,
         now: Timestamp,
     ) -> Result<VersionEntry> {
-        let files = std::iter::once(pack.file).chain(pack.sidecars.iter().map(PathBuf::as_path));
         let put = |(name, file): (&String, &Path)| {
             let content = self.storage.put_file(&format!("{folder}/{name}"), file)?;
             Ok((name.clone(), content))
         };
-        let mut contents: Vec<(String, Content)> = names.iter().zip(files).map(put).collect::<Result<_>>()?;
+        let mut contents: Vec<(String, Content)> =
+            names.iter().zip(files(pack)).map(put).collect::<Result<_>>()?;
         let (name, content) = contents.remove(0);
         let mut entry = entry(pack, content, now);
         let name = format!("{folder}/{name}");
@@ -48,26 +66,52 @@ impl<S: HubStorage> Hub<S> {
         Ok(entry)
     }
 
-    /// Writes the registry, signed with the next serial where there is a key.
+    /// Writes the registry in the place of `former`, signed with the next serial where there is a key.
     pub(super) fn publish(
         &self,
         mut registry: Registry,
+        former: Option<&Small<S::Tag>>,
         config: &HubConfig,
         signer: Option<&Signer>,
         publisher: &Publisher<'_>,
     ) -> Result<()> {
+        let over = Over::read(former);
         let Some(signer) = signer else {
             let was_signed = registry.freshness().is_some();
             registry.set_freshness(None);
-            self.storage.write_atomic(REGISTRY, &registry.to_bytes()?)?;
+            self.storage.write(REGISTRY, &registry.to_bytes()?, over)?;
             return if was_signed { self.storage.delete(SIGNATURE) } else { Ok(()) };
         };
         registry.set_freshness(Some(self.next(&registry, config, signer, publisher.now)?));
         let bytes = registry.to_bytes()?;
-        let mut signatures = signer.sign(&bytes, &format!("registry.json of {}", publisher.now))?;
-        signatures.push_str(&self.former_signature(publisher)?);
-        self.storage.write_atomic(SIGNATURE, signatures.as_bytes())?;
-        self.storage.write_atomic(REGISTRY, &bytes)
+        let mine = signer.sign(&bytes, &format!("registry.json of {}", publisher.now))?;
+        self.put_signature(&mine, former.map(|former| former.bytes.as_slice()), publisher)?;
+        self.storage.write(REGISTRY, &bytes, over)?;
+        // of very many at once, one may have pushed it out
+        self.put_signature(&mine, Some(&bytes), publisher)
+    }
+
+    /// Puts a signature before those of the registry that is there `now` and of the registries that others are about
+    /// to put in its place, unless it is there.
+    fn put_signature(&self, mine: &str, now: Option<&[u8]>, publisher: &Publisher<'_>) -> Result<()> {
+        let of_now = |one: &String| {
+            now.is_some_and(|now| publisher.keys.is_some_and(|keys| keys.verify(now, one).is_ok()))
+        };
+        self.rewrite(SIGNATURE, MAX_SIGNATURES as u64, publisher, |there| {
+            let there = split_signatures(&String::from_utf8_lossy(there.unwrap_or_default()));
+            if there.iter().any(|one| one == mine) {
+                return None;
+            }
+            let (present, others): (Vec<_>, Vec<_>) = there.into_iter().partition(of_now);
+            let all = std::iter::once(mine.to_owned()).chain(present).chain(others);
+            let mut kept = String::new();
+            for one in all.take(MOST_SIGNATURES) {
+                if kept.len() + one.len() <= MAX_SIGNATURES {
+                    kept.push_str(&one);
+                }
+            }
+            Some(kept.into_bytes())
+        })
     }
 
     fn next(
@@ -81,19 +125,6 @@ impl<S: HubStorage> Hub<S> {
         let serial = last.checked_add(1).ok_or_else(|| self.corrupt(REGISTRY, "its serial can't rise"))?;
         let expires_at = now.as_second().saturating_add(i64::from(config.expiry_days) * DAY_SECONDS);
         Ok(Freshness::new(serial, Timestamp::from_second(expires_at), signer.key_id()))
-    }
-
-    /// The signature of the registry that is there now, empty when there is none.
-    fn former_signature(&self, publisher: &Publisher<'_>) -> Result<String> {
-        let (Some(bytes), Some(text)) = (
-            self.storage.read(REGISTRY, Registry::MAX_BYTES)?,
-            self.storage.read(SIGNATURE, MAX_SIGNATURES as u64)?,
-        ) else {
-            return Ok(String::new());
-        };
-        let text = String::from_utf8_lossy(&text);
-        let verifies = |one: &String| publisher.keys.is_some_and(|keys| keys.verify(&bytes, one).is_ok());
-        Ok(split_signatures(&text).into_iter().find(verifies).unwrap_or_default())
     }
 }
 

@@ -58,8 +58,9 @@ impl<S: HubStorage> Hub<S> {
         self.verify_signature(&config, &registry, keys, now, &mut report)?;
         self.verify_files(&config, &registry, &mut report)?;
         let referenced = names::referenced(&registry, &config);
-        let all = self.storage.list(PACKS)?;
-        report.unreferenced = all.into_iter().filter(|file| !referenced.contains(&file.name)).collect();
+        // a name that is no hub's is of no interest here, and may hold what a terminal would obey
+        let all = self.storage.list(PACKS)?.into_iter().filter(|file| names::is_file(&file.name));
+        report.unreferenced = all.filter(|file| !referenced.contains(&file.name)).collect();
         Ok(report)
     }
 
@@ -128,8 +129,8 @@ impl<S: HubStorage> Hub<S> {
             report.problem(&SIGNATURE, "it is not there".to_owned());
             return Ok(());
         };
-        if let (Some(keys), Some(bytes)) = (keys, self.storage.read(REGISTRY, Registry::MAX_BYTES)?)
-            && let Err(error) = keys.verify(&bytes, &String::from_utf8_lossy(&text))
+        if let (Some(keys), Some(there)) = (keys, self.storage.read(REGISTRY, Registry::MAX_BYTES)?)
+            && let Err(error) = keys.verify(&there.bytes, &String::from_utf8_lossy(&text.bytes))
         {
             report.problem(&SIGNATURE, error.to_string());
         }

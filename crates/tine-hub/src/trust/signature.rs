@@ -1,14 +1,16 @@
 //! The text of minisign signatures, as hostile as any: four lines, or a few times four.
 //!
 //! A file may hold more than one signature: a hub keeps the former registry's behind the present one's, so that a
-//! reader who got the former registry still finds its signature. Other tools read the first and stop.
+//! reader who got the former registry still finds its signature, and so that of several who change a hub at once none
+//! takes another's away. Other tools read the first and stop.
 
 use minisign::SignatureBox;
 use tine_model::{KeyId, KeyName};
 
-/// Longer than a file of [`MOST`] signatures with long comments.
+/// Longer than a file of [`MOST`] signatures as a hub makes them.
 pub(crate) const MAX_TEXT: usize = 16 << 10;
-const MOST: usize = 4;
+/// A file holds no more of them.
+pub(crate) const MOST: usize = 12;
 const LINES: usize = 4;
 /// Base64 of the 74 bytes of algorithm, key id and signature ends so, and of 64 bytes so.
 const SIGNATURE_FORM: (usize, &str) = (100, "=");
@@ -99,7 +101,11 @@ mod tests {
         assert_eq!(parse(&text).unwrap()[0].trusted_comment, "when");
         assert_eq!(parse(&text.repeat(2)).unwrap().len(), 2);
         assert_eq!(split(&text.repeat(2)), [text.clone(), text.clone()]);
-        assert!(parse("").is_err() && parse(&text.repeat(5)).is_err() && parse(&format!("{text}x")).is_err());
+        assert!(
+            parse("").is_err()
+                && parse(&text.repeat(MOST + 1)).is_err()
+                && parse(&format!("{text}x")).is_err()
+        );
         assert!(parse(&"x".repeat(MAX_TEXT + 1)).is_err());
     }
 

@@ -3,7 +3,8 @@
 use crate::support::{Case, add, package, version};
 use std::{cell::Cell, path::Path, time::Duration};
 use tine_hub::{
-    Content, Hub, HubConfig, HubError, HubFolder, HubStorage, LocalStorage, NewPack, PackFacts, StoredFile,
+    Content, Hub, HubConfig, HubError, HubFolder, HubStorage, LocalStorage, NewPack, Over, PackFacts, Small,
+    StoredFile,
 };
 
 /// When the keeper dies, at the call it dies in.
@@ -42,18 +43,22 @@ impl Mortal {
 
 impl HubStorage for Mortal {
     type Lock = <LocalStorage as HubStorage>::Lock;
+    type Tag = ();
 
-    fn lock(&self, wait: Duration) -> Result<Self::Lock, HubError> {
+    fn lock(&self, wait: Duration) -> Result<Option<Self::Lock>, HubError> {
         self.live(|| self.inner.lock(wait))
     }
-    fn read(&self, name: &str, max: u64) -> Result<Option<Vec<u8>>, HubError> {
+    fn read(&self, name: &str, max: u64) -> Result<Option<Small<()>>, HubError> {
         self.live(|| self.inner.read(name, max))
     }
-    fn write_atomic(&self, name: &str, bytes: &[u8]) -> Result<(), HubError> {
-        self.live(|| self.inner.write_atomic(name, bytes))
+    fn write(&self, name: &str, bytes: &[u8], over: Over<'_, ()>) -> Result<(), HubError> {
+        self.live(|| self.inner.write(name, bytes, over))
     }
     fn put_file(&self, name: &str, source: &Path) -> Result<Content, HubError> {
         self.live(|| self.inner.put_file(name, source))
+    }
+    fn size(&self, name: &str) -> Result<Option<u64>, HubError> {
+        self.live(|| self.inner.size(name))
     }
     fn content(&self, name: &str) -> Result<Option<Content>, HubError> {
         self.live(|| self.inner.content(name))

@@ -7,3 +7,4 @@ mod kills;
 mod races;
 mod signed;
 mod support;
+mod unlocked;

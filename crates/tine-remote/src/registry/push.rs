@@ -1,8 +1,9 @@
-//! Pushing a file as an artifact: its blob in chunks, an empty configuration, and last the manifest that makes it visible.
+//! Pushing files as an artifact: their blobs in chunks, an empty configuration, and last the manifest that makes it visible.
 
-use super::{ARTIFACT, Access, LAYER, MANIFEST, Place, access::Make};
+use super::{ARTIFACT, Access, BESIDE, LAYER, MANIFEST, Place, TITLE, access::Make};
 use crate::{
     error::{RemoteError, Result},
+    location::Location,
     remote::Core,
     retry::{Fault, Tries, retrying},
     source::answer_fault,
@@ -24,40 +25,68 @@ struct Push<'a> {
     access: Access,
 }
 
-/// Pushes `content`; nothing is visible before the manifest is there.
+/// A file that is at the registry, and not yet in an artifact.
+pub(crate) struct Pushed {
+    title: String,
+    digest: Sha256Digest,
+    size: u64,
+    reused: bool,
+}
+
+/// Pushes `content`, which nobody sees before [`finish`].
 pub(crate) async fn push(
     core: &Core,
-    location: &crate::location::Location,
+    location: &Location,
     content: &Arc<Content>,
     title: &str,
+) -> Result<Pushed> {
+    let push = Push::new(core, location)?;
+    let blob = async {
+        let digest = content.digest().await?;
+        let reused = push.has(&digest).await?;
+        if !reused {
+            push.blob(content, &digest).await?;
+        }
+        Ok(Pushed { title: title.to_owned(), digest, size: content.size(), reused })
+    };
+    blob.await.map_err(|fault: Fault| fault.into_error(location))
+}
+
+/// Makes the artifact of a file and of those that belong beside it.
+pub(crate) async fn finish(
+    core: &Core,
+    location: &Location,
+    file: &Pushed,
+    beside: &[Pushed],
 ) -> Result<Uploaded> {
-    let place = Place::parse(location)?;
-    if place.reference.starts_with("sha256:") {
-        return Err(RemoteError::location(location, "one pushes to a tag".to_owned()));
-    }
-    let access = Access::new(core, &place, "pull,push")?;
-    let push = Push { core, place, access };
-    let done = push.all(content, title).await;
+    let done = Push::new(core, location)?.finish(file, beside).await;
     done.map_err(|fault| fault.into_error(location))
 }
 
-impl Push<'_> {
-    async fn all(&self, content: &Arc<Content>, title: &str) -> Result<Uploaded, Fault> {
-        let digest = content.digest().await?;
-        let reused = self.has(&digest).await?;
-        if !reused {
-            self.blob(content, &digest).await?;
+impl<'a> Push<'a> {
+    fn new(core: &'a Core, location: &Location) -> Result<Self> {
+        let place = Place::parse(location)?;
+        if place.reference.starts_with("sha256:") {
+            return Err(RemoteError::location(location, "one pushes to a tag".to_owned()));
         }
+        let access = Access::new(core, &place, "pull,push")?;
+        Ok(Self { core, place, access })
+    }
+
+    async fn finish(&self, file: &Pushed, beside: &[Pushed]) -> Result<Uploaded, Fault> {
         let empty = Sha256Digest(Sha256::digest(EMPTY.1).into());
         if !self.has(&empty).await? {
             let small = Content::of_bytes(EMPTY.1);
             self.blob(&Arc::new(small), &empty).await?;
         }
-        let manifest = manifest(&empty, &digest, content.size(), title);
+        let manifest = manifest(&empty, file, beside);
         let etag = Some(format!("sha256:{}", Sha256Digest(Sha256::digest(&manifest).into())));
         self.manifest(manifest).await?;
-        let size = content.size();
-        Ok(Uploaded { sent: if reused { 0 } else { size }, reused: if reused { size } else { 0 }, etag })
+        let bytes = |reused: bool| {
+            let all = std::iter::once(file).chain(beside).filter(|pushed| pushed.reused == reused);
+            all.map(|pushed| pushed.size).sum()
+        };
+        Ok(Uploaded { sent: bytes(false), reused: bytes(true), etag })
     }
 
     async fn has(&self, digest: &Sha256Digest) -> Result<bool, Fault> {
@@ -185,7 +214,18 @@ impl Push<'_> {
     }
 }
 
-fn manifest(config: &Sha256Digest, layer: &Sha256Digest, size: u64, title: &str) -> Vec<u8> {
+impl Pushed {
+    fn layer(&self, kind: &str) -> serde_json::Value {
+        serde_json::json!({
+            "mediaType": kind, "digest": format!("sha256:{}", self.digest), "size": self.size,
+            "annotations": { TITLE: self.title },
+        })
+    }
+}
+
+fn manifest(config: &Sha256Digest, file: &Pushed, beside: &[Pushed]) -> Vec<u8> {
+    let beside = beside.iter().map(|pushed| pushed.layer(BESIDE));
+    let layers: Vec<_> = std::iter::once(file.layer(LAYER)).chain(beside).collect();
     let manifest = serde_json::json!({
         "schemaVersion": 2,
         "mediaType": MANIFEST,
@@ -193,11 +233,8 @@ fn manifest(config: &Sha256Digest, layer: &Sha256Digest, size: u64, title: &str)
         "config": {
             "mediaType": EMPTY.0, "digest": format!("sha256:{config}"), "size": EMPTY.1.len(),
         },
-        "layers": [{
-            "mediaType": LAYER, "digest": format!("sha256:{layer}"), "size": size,
-            "annotations": { "org.opencontainers.image.title": title },
-        }],
-        "annotations": { "org.opencontainers.image.title": title },
+        "layers": layers,
+        "annotations": { TITLE: file.title },
     });
     manifest.to_string().into_bytes()
 }

@@ -1,9 +1,13 @@
 //! Sending to an object store part by part, several at once, going on after a break with the parts that are there.
 //!
 //! The journal, lines of JSON, names the upload and then every part that the store has acknowledged. It is of one file (inode,
-//! length, time of change) and one place; of any other it says nothing. An upload that the store has forgotten begins anew.
+//! length, time of change) and one place; of any other it says nothing. An upload that the store has forgotten begins anew. Who
+//! finds the journal locked by another upload, and for longer than one that was killed takes to end, does without one.
 
-use super::{UploadRequest, Uploaded, content::Content};
+use super::{
+    UploadRequest, Uploaded,
+    content::{Content, aside},
+};
 use crate::{
     error::{RemoteError, Result},
     location::{Location, shown},
@@ -20,10 +24,12 @@ use std::{
     collections::BTreeMap,
     fs::File,
     io::{Read, Seek, SeekFrom, Write},
-    os::unix::fs::MetadataExt,
-    path::Path,
+    os::{fd::AsFd, unix::fs::MetadataExt},
+    path::{Path, PathBuf},
     sync::{Arc, Mutex, PoisonError},
+    time::Duration,
 };
+use tine_sys::lock::{FileLock, LockMode};
 
 /// Object stores take 10 000 parts at most.
 const PARTS_MAX: u64 = 9_000;
@@ -31,6 +37,8 @@ const PARTS_MAX: u64 = 9_000;
 const PART_MIN: u64 = 5 << 20;
 /// A longer journal is none of ours.
 const LONGEST: u64 = 16 << 20;
+/// How long a killed process may hold a lock.
+const DYING: Duration = Duration::from_secs(2);
 
 #[derive(Debug, Clone, PartialEq, Eq, Serialize, Deserialize)]
 struct Begun {
@@ -56,7 +64,14 @@ struct Upload<'a> {
     key: Key,
     content: &'a Arc<Content>,
     part: u64,
-    journal: Mutex<Option<File>>,
+    journal: Option<Journal>,
+}
+
+/// The open, locked journal.
+struct Journal {
+    file: Mutex<File>,
+    lock: FileLock,
+    path: PathBuf,
 }
 
 pub(super) async fn upload(
@@ -66,19 +81,37 @@ pub(super) async fn upload(
 ) -> Result<Uploaded> {
     let (bucket, key) = bucket(core, request.location)?;
     let part = core.config.part.max(PART_MIN).max(content.size().div_ceil(PARTS_MAX));
-    let journal = Mutex::new(request.journal.map(open).transpose()?);
+    let journal = match request.journal.map(Path::to_owned) {
+        Some(path) => aside(move || Journal::open(path)).await?,
+        None => None,
+    };
     let upload = Upload { core, location: request.location, bucket, key, content, part, journal };
     let done = upload.run(request).await.map_err(|fault| fault.into_error(request.location))?;
-    if let Some(path) = request.journal {
-        // it is of an upload that is over
-        let _ = std::fs::remove_file(path);
+    if let Some(journal) = upload.journal {
+        journal.delete();
     }
     Ok(done)
 }
 
-fn open(path: &Path) -> Result<File> {
-    let opened = File::options().read(true).write(true).create(true).truncate(false).open(path);
-    opened.map_err(|e| RemoteError::io("opening", path.display(), e))
+impl Journal {
+    /// None when another upload has it.
+    fn open(path: PathBuf) -> Result<Option<Self>> {
+        let locked = FileLock::acquire_within(&path, LockMode::Exclusive, DYING)
+            .map_err(|e| RemoteError::Internal(format!("locking {}: {e}", path.display())))?;
+        // one that was deleted meanwhile is nobody's
+        let Some(lock) = locked.filter(|lock| lock.is_still_at(&path)) else { return Ok(None) };
+        let descriptor =
+            lock.as_fd().try_clone_to_owned().map_err(|e| RemoteError::io("opening", path.display(), e))?;
+        Ok(Some(Self { file: Mutex::new(descriptor.into()), lock, path }))
+    }
+
+    /// For the end of the upload that it tells of.
+    fn delete(self) {
+        if self.lock.is_still_at(&self.path) {
+            // what stays is of no upload that a store knows
+            let _ = std::fs::remove_file(&self.path);
+        }
+    }
 }
 
 impl Upload<'_> {
@@ -93,7 +126,7 @@ impl Upload<'_> {
         let id = self.begin(request).await?;
         self.write(&Line::Begun(Begun { id: id.clone(), ..wanted }), true)?;
         let sent = self.all(&id, BTreeMap::new()).await;
-        if sent.is_err() && request.journal.is_none() {
+        if sent.is_err() && self.journal.is_none() {
             // what can't be gone on with only costs money there; the first error is the one to tell
             let _ = self.bucket.abort_multipart(&self.key, &id).await;
         }
@@ -184,11 +217,11 @@ impl Upload<'_> {
 
     /// The upload that the journal has, if it is of this file and place, and its parts.
     fn recorded(&self, wanted: &Begun) -> Result<Option<(Begun, BTreeMap<u64, String>)>> {
-        let mut guard = self.journal.lock().unwrap_or_else(PoisonError::into_inner);
-        let Some(file) = guard.as_mut() else { return Ok(None) };
+        let Some(journal) = &self.journal else { return Ok(None) };
+        let mut file = journal.file.lock().unwrap_or_else(PoisonError::into_inner);
         let mut text = Vec::new();
         file.seek(SeekFrom::Start(0)).map_err(journal_failed)?;
-        file.take(LONGEST).read_to_end(&mut text).map_err(journal_failed)?;
+        (&*file).take(LONGEST).read_to_end(&mut text).map_err(journal_failed)?;
         let (found, good) = parse(&text);
         let count = self.content.size().div_ceil(self.part).max(1);
         let ours = found.filter(|(begun, _)| Begun { id: String::new(), ..begun.clone() } == *wanted);
@@ -197,8 +230,8 @@ impl Upload<'_> {
     }
 
     fn write(&self, line: &Line, anew: bool) -> Result<()> {
-        let mut guard = self.journal.lock().unwrap_or_else(PoisonError::into_inner);
-        let Some(file) = guard.as_mut() else { return Ok(()) };
+        let Some(journal) = &self.journal else { return Ok(()) };
+        let mut file = journal.file.lock().unwrap_or_else(PoisonError::into_inner);
         let text = serde_json::to_string(line)
             .map_err(|e| RemoteError::Internal(format!("writing a journal: {e}")))?;
         if anew {

@@ -24,6 +24,7 @@ fn put_with(config: RemoteConfig, url: &str, data: &[u8], memory: &Memory) -> Re
         content_type: "application/zstd",
         location: &location,
         journal: None,
+        beside: &[],
     };
     Remote::new(config).unwrap().upload(request, memory)
 }

@@ -6,6 +6,7 @@ mod bad_server;
 mod bad_uploads;
 mod breaks;
 mod nginx;
+mod objects;
 mod oci;
 mod parts;
 mod s3;

@@ -2,7 +2,10 @@
 
 use crate::{
     bad_server::{BadServer, send, send_all},
-    setup::{MIB, Memory, Server, content, fetch, file_of, free_port, has, quick, sha256, wait_for_port},
+    setup::{
+        MIB, Memory, Server, content, fetch, file_of, free_port, has, quick, request as download_of, sha256,
+        wait_for_port,
+    },
 };
 use std::{
     fs,
@@ -10,7 +13,7 @@ use std::{
 };
 use tempfile::TempDir;
 use tine_model::ErrorCode;
-use tine_remote::{Location, Remote, RemoteConfig, RemoteError, UploadRequest, Uploaded};
+use tine_remote::{Beside, Download, Location, Remote, RemoteConfig, RemoteError, UploadRequest, Uploaded};
 
 struct Registry {
     _server: Server,
@@ -58,6 +61,7 @@ fn push(config: RemoteConfig, url: &str, data: &[u8]) -> Result<Uploaded, Remote
         content_type: "application/zstd",
         location: &location,
         journal: None,
+        beside: &[],
     };
     Remote::new(config).unwrap().upload(request, &Memory::default())
 }
@@ -83,6 +87,39 @@ fn what_is_pushed_is_pulled_by_ranges_and_not_pushed_twice() {
     assert_eq!(head("tine/numpy:latest").unwrap().size, Some(data.len() as u64));
     assert_eq!(head("tine/numpy:none"), None);
     assert!(registry.dir.path().join("data").exists());
+}
+
+#[test]
+fn what_belongs_beside_a_file_is_in_the_same_artifact() {
+    let Some(registry) = Registry::start("") else { return };
+    let (data, disk) = (content(2 * MIB, 1), content(9 * MIB + 3, 2));
+    let (file, disk_file) = (file_of(&data), file_of(&disk));
+    let location = Location::parse(&registry.url("tine/side:1.0")).unwrap();
+    let beside = [Beside { file: disk_file.as_file(), size: disk.len() as u64, name: "0123.rootfs.zst" }];
+    let request = UploadRequest {
+        file: file.as_file(),
+        size: data.len() as u64,
+        sha256: None,
+        name: "side.tar.zst",
+        content_type: "application/zstd",
+        location: &location,
+        journal: None,
+        beside: &beside,
+    };
+    let remote = Remote::new(quick()).unwrap();
+    let done = remote.upload(request, &Memory::default()).unwrap();
+    assert_eq!((done.sent, done.reused), ((data.len() + disk.len()) as u64, 0));
+    let again = remote.upload(request, &Memory::default()).unwrap();
+    assert_eq!((again.sent, again.reused, again.etag), (0, done.sent, done.etag));
+    let fetched = |location: &Location| {
+        let dir = tempfile::tempdir().unwrap();
+        let download = Download::start(&remote, download_of(location, dir.path()), &Memory::default())?;
+        download.finish(&Memory::default()).map(|finished| fs::read(&finished.path).unwrap())
+    };
+    assert!(fetched(&location).unwrap() == data);
+    assert!(fetched(&location.sibling("0123.rootfs.zst").unwrap()).unwrap() == disk);
+    let none = fetched(&location.sibling("4567.rootfs.zst").unwrap()).unwrap_err();
+    assert_eq!(none.code(), ErrorCode::NotFound);
 }
 
 #[test]

@@ -74,6 +74,7 @@ fn push(
         content_type: "application/zstd",
         location: &location,
         journal,
+        beside: &[],
     };
     Remote::new(config).unwrap().upload(request, memory)
 }

@@ -177,6 +177,12 @@ impl Pool {
         self.layout.downloads()
     }
 
+    /// Where packs lie while they are sent to a store, and what is known of their uploads. What is left there is garbage.
+    #[must_use]
+    pub fn uploads_dir(&self) -> PathBuf {
+        self.layout.uploads()
+    }
+
     pub(crate) fn layout(&self) -> &Layout {
         &self.layout
     }

@@ -1,4 +1,4 @@
-//! `tine hub …`: keeping a hub in a folder, and looking at any.
+//! `tine hub …`: keeping a hub in a folder or bucket, and looking at any.
 
 use super::{count, pack::password};
 use crate::{failure::Outcome, output::Output, progress::Length, table::or_dash};
@@ -11,7 +11,7 @@ use tine_model::{
 /// The commands of `hub`.
 #[derive(Debug, clap::Subcommand)]
 pub enum Command {
-    /// Make a folder a hub
+    /// Make a folder, here or in a bucket, a hub
     Init(InitArgs),
     /// Publish a pack
     Add(AddArgs),
@@ -32,12 +32,12 @@ pub enum Command {
 /// What `hub init` takes.
 #[derive(Debug, clap::Args)]
 #[command(
-    after_help = "Examples:\n  tine hub init /srv/hub\n  tine hub init /srv/hub --url https://hub.example.org --sign release"
+    after_help = "Examples:\n  tine hub init /srv/hub\n  tine hub init /srv/hub --url https://hub.example.org --sign release\n  tine hub init s3://my-bucket/hub --sign release"
 )]
 pub struct InitArgs {
-    /// The folder; any web server can serve it
+    /// The folder, which any web server can serve; or a folder of a bucket: s3://, gs:// or az://, with the credentials of their own tools in the environment
     #[arg(value_name = "DIR")]
-    pub folder: PathBuf,
+    pub folder: String,
     /// Where it is served [default: the registry's URLs are relative]
     #[arg(long, value_name = "URL")]
     pub url: Option<String>,
@@ -49,7 +49,7 @@ pub struct InitArgs {
 /// What `hub add` takes.
 #[derive(Debug, clap::Args)]
 #[command(
-    after_help = "Example:\n  tine hub add python-numpy.tine.tar.zst tine/python-numpy@v1 --hub /srv/hub"
+    after_help = "Examples:\n  tine hub add python-numpy.tine.tar.zst tine/python-numpy@v1 --hub /srv/hub\n  tine hub add python-numpy.tine.tar.zst tine/python-numpy --hub s3://my-bucket/hub"
 )]
 pub struct AddArgs {
     /// The pack
@@ -58,7 +58,7 @@ pub struct AddArgs {
     /// OWNER/NAME or OWNER/NAME@VERSION; the next free number, as v3, without a version
     #[arg(value_name = "PACKAGE")]
     pub package: PackageRef,
-    /// The hub's folder [default: TINE_HUB_URL, or that of `tine hub default`]
+    /// The hub's folder, or URL in a bucket [default: TINE_HUB_URL, or that of `tine hub default`]
     #[arg(long, value_name = "DIR")]
     pub hub: Option<String>,
     /// One line about the package [default: the pack's own]
@@ -78,7 +78,7 @@ pub struct RemoveArgs {
     /// OWNER/NAME, or OWNER/NAME@VERSION for one version
     #[arg(value_name = "PACKAGE")]
     pub package: PackageRef,
-    /// The hub's folder [default: TINE_HUB_URL, or that of `tine hub default`]
+    /// The hub's folder, or URL in a bucket [default: TINE_HUB_URL, or that of `tine hub default`]
     #[arg(long, value_name = "DIR")]
     pub hub: Option<String>,
     /// Only show what would be removed
@@ -90,7 +90,7 @@ pub struct RemoveArgs {
 #[derive(Debug, clap::Args)]
 #[command(after_help = "Example:\n  tine hub list --hub https://hub.example.org")]
 pub struct ListArgs {
-    /// The hub: a URL or a folder [default: TINE_HUB_URL, or that of `tine hub default`]
+    /// The hub: a URL (https, http, s3, gs, az) or a folder [default: TINE_HUB_URL, or that of `tine hub default`]
     #[arg(long, value_name = "URL")]
     pub hub: Option<String>,
 }
@@ -101,7 +101,7 @@ pub struct ListArgs {
 pub struct SearchArgs {
     /// The text
     pub text: String,
-    /// The hub: a URL or a folder [default: TINE_HUB_URL, or that of `tine hub default`]
+    /// The hub: a URL (https, http, s3, gs, az) or a folder [default: TINE_HUB_URL, or that of `tine hub default`]
     #[arg(long, value_name = "URL")]
     pub hub: Option<String>,
 }
@@ -110,7 +110,7 @@ pub struct SearchArgs {
 #[derive(Debug, clap::Args)]
 #[command(after_help = "Example:\n  tine hub verify --hub /srv/hub")]
 pub struct VerifyArgs {
-    /// The hub's folder [default: TINE_HUB_URL, or that of `tine hub default`]
+    /// The hub's folder, or URL in a bucket [default: TINE_HUB_URL, or that of `tine hub default`]
     #[arg(long, value_name = "DIR")]
     pub hub: Option<String>,
 }
@@ -139,7 +139,7 @@ pub fn run(service: &dyn Service, command: &Command, out: &mut Output) -> Outcom
 
 fn init(service: &dyn Service, args: &InitArgs, out: &mut Output) -> Outcome {
     let request = InitHub {
-        folder: args.folder.display().to_string(),
+        folder: args.folder.clone(),
         base_url: args.url.clone(),
         sign: args.sign.clone(),
         password: password(),
@@ -210,7 +210,9 @@ fn row(package: &HubPackage) -> Vec<String> {
 }
 
 fn verify(service: &dyn Service, args: &VerifyArgs, out: &mut Output) -> Outcome {
-    let report = service.verify_hub(args.hub.as_deref())?;
+    let progress = out.progress(Length::Long);
+    let report = progress.cause(service.verify_hub(args.hub.as_deref(), &progress))?;
+    drop(progress);
     let lines: Vec<String> = report.problems.iter().map(|p| format!("{}: {}", p.what, p.why)).collect();
     out.present(&report, lines.clone(), |out| lines.iter().try_for_each(|line| out.line(line)))?;
     out.say(&summary(&report));

@@ -20,7 +20,7 @@ pub enum Command {
     List(ListArgs),
     /// Make the images of recipes, and the bases they need, unless they are there
     Build(BuildArgs),
-    /// Make the images of recipes where they are not there, pack them, and add them to a hub's folder
+    /// Make the images of recipes where they are not there, pack them, and add them to a hub
     Publish(PublishArgs),
 }
 
@@ -61,7 +61,7 @@ pub struct PublishArgs {
     /// Every recipe
     #[arg(long)]
     pub all: bool,
-    /// The hub's folder [default: TINE_HUB_URL, or that of `tine hub default`]
+    /// The hub's folder, or URL in a bucket [default: TINE_HUB_URL, or that of `tine hub default`]
     #[arg(long, value_name = "DIR")]
     pub hub: Option<String>,
     /// The part of the packages' names before the slash
