@@ -95,6 +95,7 @@
 
 mod crew;
 mod error;
+mod flowing;
 pub mod frames;
 mod manifest;
 pub mod outline;

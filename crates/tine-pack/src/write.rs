@@ -26,7 +26,8 @@ pub use crate::manifest::Facts;
 pub struct SourceFile<'a> {
     /// The file, open for reading; nobody may write to it meanwhile.
     pub file: &'a File,
-    /// Of memory and disk the digest that the crate `tine-digest` defines, of the device state plain SHA-256.
+    /// Of memory and disk the digest that the crate `tine-digest` defines, of the device state plain SHA-256. Memory and
+    /// disk are not summed again while they are packed: that they have it must be known, and every reader looks.
     pub digest: Sha256Digest,
 }
 
@@ -88,7 +89,7 @@ pub struct Written {
 /// whatever the number of threads. Tells `reporter` how many bytes of content are written.
 ///
 /// # Errors
-/// [`PackError::Corrupt`] when a file has not the digest given; [`PackError::Unsuited`] for what the layout has no place
+/// [`PackError::Corrupt`] when the device state has not the digest given; [`PackError::Unsuited`] for what the layout has no place
 /// for; [`PackError::Malformed`] when the links are no chain; [`PackError::Refused`] when signing failed. What is in `out`
 /// then is no pack.
 pub fn write(

@@ -10,6 +10,7 @@ use super::{
 };
 use crate::{
     error::{PackError, Result},
+    flowing::Flowing,
     frames::{Compression, FrameWriter},
     manifest::{MANIFEST, SIGNATURE, SIGNATURE_MAX},
 };
@@ -18,6 +19,14 @@ use std::io::Write;
 impl<W: Write> Packed for FrameWriter<W> {
     fn boundary(&mut self) -> Result<()> {
         Self::boundary(self).map_err(|e| PackError::of_stream("write", "the pack", e))
+    }
+
+    fn fill(&mut self, most: usize, content: &mut dyn FnMut(&mut [u8]) -> Result<()>) -> Result<usize> {
+        let room = self.room().map_err(|e| PackError::of_stream("write", "the pack", e))?;
+        let amount = most.min(room.len());
+        content(room.get_mut(..amount).unwrap_or_default())?;
+        self.filled(amount);
+        Ok(amount)
     }
 }
 
@@ -28,7 +37,7 @@ pub(super) fn write(job: &Job<'_>, sign: Option<&Sign<'_>>) -> Result<(u64, u64)
     let text = manifest.to_toml()?;
     let signature = sign.map(|sign| signature(sign, &text)).transpose()?;
     let totals = job.begin(&manifest);
-    let frames = FrameWriter::new(job.out, Compression::PACK, job.threads)
+    let frames = FrameWriter::new(Flowing::new(job.out, 0), Compression::PACK, job.threads)
         .map_err(PackError::io("start", "threads that compress"))?;
     let mut tar = TarFile::new(frames, mtime(job.source.created_at));
     tar.file(MANIFEST, text.as_bytes())?;
@@ -36,7 +45,7 @@ pub(super) fn write(job: &Job<'_>, sign: Option<&Sign<'_>>) -> Result<(u64, u64)
         Packed::boundary(&mut tar.out)?;
         tar.file(SIGNATURE, signature.as_bytes())?;
     }
-    let mut members = Members::new(job, &manifest, maps, tar)?;
+    let mut members = Members::new(job, &manifest, maps, tar);
     for index in 0..job.source.links.len() {
         members.link(index, snapshot_json::of(job, index, None)?.as_deref())?;
     }

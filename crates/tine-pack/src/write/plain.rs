@@ -10,22 +10,46 @@ use super::{
 };
 use crate::{
     error::{PackError, Result},
+    flowing::Flowing,
     manifest::{MANIFEST, Manifest, Role},
 };
 use std::{
-    fs::File,
-    io::{Seek, SeekFrom},
+    io::{self, Seek, SeekFrom, Write},
     os::unix::fs::FileExt,
     thread::{self, Scope},
 };
+use tine_digest::CHUNK;
 use zstd::stream::write::Encoder;
 
 /// zstd's level: the one these layouts are written with.
 const LEVEL: i32 = 3;
 
-impl Packed for Encoder<'_, &File> {
+/// One frame, compressed by zstd's own threads.
+struct OneFrame<'a> {
+    encoder: Encoder<'static, Flowing<'a>>,
+    buffer: Vec<u8>,
+}
+
+impl Write for OneFrame<'_> {
+    fn write(&mut self, bytes: &[u8]) -> io::Result<usize> {
+        self.encoder.write(bytes)
+    }
+
+    fn flush(&mut self) -> io::Result<()> {
+        self.encoder.flush()
+    }
+}
+
+impl Packed for OneFrame<'_> {
     fn boundary(&mut self) -> Result<()> {
         Ok(())
+    }
+
+    fn fill(&mut self, most: usize, content: &mut dyn FnMut(&mut [u8]) -> Result<()>) -> Result<usize> {
+        let room = self.buffer.get_mut(..most).unwrap_or_default();
+        content(room)?;
+        self.encoder.write_all(room).map_err(PackError::io("write", "the pack"))?;
+        Ok(room.len())
     }
 }
 
@@ -37,7 +61,7 @@ pub(super) fn write(job: &Job<'_>) -> Result<(u64, u64)> {
     let totals = job.begin(&manifest);
     let mut out = job.out;
     out.seek(SeekFrom::Start(length as u64)).map_err(PackError::io("write", "the pack"))?;
-    thread::scope(|scope| content(job, scope, maps, &mut manifest))?;
+    thread::scope(|scope| content(job, scope, (maps, length as u64), &mut manifest))?;
     let first = first_member(job, &manifest)?;
     if first.len() != length {
         return Err(PackError::malformed("the manifest does not fill its room"));
@@ -57,17 +81,18 @@ fn first_member(job: &Job<'_>, manifest: &Manifest) -> Result<Vec<u8>> {
 fn content<'scope>(
     job: &'scope Job<'scope>,
     scope: &'scope Scope<'scope, '_>,
-    maps: Maps,
+    (maps, begin): (Maps, u64),
     manifest: &mut Manifest,
 ) -> Result<()> {
     let hashing = Hashing::start(scope, job)?;
     let failed = || PackError::io("write", "the pack");
-    let mut encoder = Encoder::new(job.out, LEVEL).map_err(failed())?;
+    let mut encoder = Encoder::new(Flowing::new(job.out, begin), LEVEL).map_err(failed())?;
     // one worker at least: without any the bytes would be others
     let workers = u32::try_from(job.threads).unwrap_or(1).max(1);
     encoder.multithread(workers).map_err(failed())?;
     let planned = manifest.clone();
-    let mut members = Members::new(job, &planned, maps, TarFile::new(encoder, mtime(job.source.created_at)))?;
+    let out = OneFrame { encoder, buffer: vec![0; CHUNK] };
+    let mut members = Members::new(job, &planned, maps, TarFile::new(out, mtime(job.source.created_at)));
     let mut parent = None;
     for (index, link) in manifest.links.iter_mut().enumerate() {
         link.parent_content_hash = parent;
@@ -82,6 +107,6 @@ fn content<'scope>(
         }
         parent = link.file(Role::Memory).map(|file| file.digest);
     }
-    members.tar.close()?.finish().map_err(failed())?;
+    members.tar.close()?.encoder.finish().map_err(failed())?;
     Ok(())
 }

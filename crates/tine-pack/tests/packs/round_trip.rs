@@ -169,19 +169,28 @@ fn a_disk_that_only_one_link_has_round_trips() {
 }
 
 #[test]
-fn files_that_have_another_digest_are_not_packed() {
+fn a_device_state_with_another_digest_is_not_packed() {
     for layout in LAYOUTS {
         let machines = machines_for(layout);
-        let refused = |change: &dyn Fn(&mut Source<'_>)| {
-            let mut source = source(layout, &machines);
-            change(&mut source);
-            matches!(pack_with(&source, 2), Err(PackError::Corrupt { .. }))
-        };
-        let wrong = Sha256Digest([3; 32]);
-        assert!(refused(&|s| s.links.last_mut().unwrap().memory.digest = wrong));
-        assert!(refused(&|s| s.links.last_mut().unwrap().vmstate.digest = wrong));
-        assert!(refused(&|s| s.links.last_mut().unwrap().disk.as_mut().unwrap().digest = wrong));
+        let mut source = source(layout, &machines);
+        source.links.last_mut().unwrap().vmstate.digest = Sha256Digest([3; 32]);
+        assert!(matches!(pack_with(&source, 2), Err(PackError::Corrupt { .. })));
     }
+}
+
+#[test]
+fn memory_and_disk_packed_with_another_digest_are_refused_by_who_reads_them() {
+    let machines = machines_for(Layout::V3);
+    let refused = |change: &dyn Fn(&mut Source<'_>)| {
+        let mut source = source(Layout::V3, &machines);
+        change(&mut source);
+        let (pack, _) = pack_with(&source, 2).unwrap();
+        matches!(unpack(&pack), Err(PackError::Corrupt { .. }))
+    };
+    let wrong = Sha256Digest([3; 32]);
+    assert!(!refused(&|_| {}));
+    assert!(refused(&|s| s.links.last_mut().unwrap().memory.digest = wrong));
+    assert!(refused(&|s| s.links.last_mut().unwrap().disk.as_mut().unwrap().digest = wrong));
 }
 
 #[test]
