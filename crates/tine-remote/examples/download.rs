@@ -32,7 +32,8 @@ fn run(arguments: &[String]) -> Result<String, RemoteError> {
     let (remote, location) = (Remote::new(config)?, Location::parse(url)?);
     let expected = Expected::default();
     let (location, dir) = (&location, Path::new(dir));
-    let request = DownloadRequest { location, dir, name, expected, max_bytes: u64::MAX, parts: None };
+    let request =
+        DownloadRequest { location, dir, name, expected, max_bytes: u64::MAX, parts: None, durable: true };
     let stats = Download::start(&remote, request, &Silent)?.finish(&Silent)?.stats;
     Ok(format!("{} {} {:.3} {}", stats.fetched, stats.reused, stats.seconds, stats.streams))
 }

@@ -50,7 +50,7 @@ impl Default for RemoteConfig {
             streams: 4,
             block: 8 * MIB,
             parallel_from: 16 * MIB,
-            sync_every: 64 * MIB,
+            sync_every: 256 * MIB,
             part: 8 * MIB,
         }
     }

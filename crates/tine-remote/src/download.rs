@@ -59,6 +59,9 @@ pub struct DownloadRequest<'a> {
     /// Fetch only these parts, ascending; all without. What else a server sends that has no ranges is there too, and a
     /// digest is not checked.
     pub parts: Option<&'a [Range<u64>]>,
+    /// Whether the whole file becomes durable under its name. Else it keeps that of an unfinished one, and what came last
+    /// may have to be fetched again: for who reads it while it comes, and deletes it then.
+    pub durable: bool,
 }
 
 /// What a download took.
@@ -82,6 +85,7 @@ pub struct Download {
     task: Option<JoinHandle<Result<()>>>,
     paths: Paths,
     parts: Option<Vec<Range<u64>>>,
+    durable: bool,
     shown: String,
     begun: Instant,
 }
@@ -126,7 +130,18 @@ impl Download {
         let job = Job::new(Arc::clone(&remote.core), files, request, &paths.partial);
         let task = remote.runtime.spawn(job.run(record));
         let (shown, parts) = (request.location.to_string(), request.parts.map(<[_]>::to_vec));
-        Ok(Self { remote: remote.clone(), shared, journal, task: Some(task), paths, parts, shown, begun })
+        let durable = request.durable;
+        Ok(Self {
+            remote: remote.clone(),
+            shared,
+            journal,
+            task: Some(task),
+            paths,
+            parts,
+            durable,
+            shown,
+            begun,
+        })
     }
 
     /// A reader of the file from its beginning, or of its parts, that waits for what is not here yet. Dropping it does not stop the download.
@@ -135,8 +150,8 @@ impl Download {
         GrowingReader::new(Arc::clone(&self.shared), self.parts.clone())
     }
 
-    /// Waits for the end, tells progress, and makes the file durable under its name; a file of which only parts were
-    /// wanted keeps the name of an unfinished one. Within 200 ms of the reporter's wish it
+    /// Waits for the end, tells progress, and makes the file durable under its name where that is wanted; a file of which
+    /// only parts were wanted keeps the name of an unfinished one. Within 200 ms of the reporter's wish it
     /// stops, leaving what is here for the next download.
     ///
     /// # Errors
@@ -198,7 +213,7 @@ impl Download {
     /// Gives the file its name, and tells it.
     fn publish(&self) -> Result<PathBuf> {
         let Some(mut journal) = take(&self.journal) else { return Ok(self.paths.done.clone()) };
-        if self.parts.is_some() {
+        if self.parts.is_some() || !self.durable {
             return Ok(self.paths.partial.clone());
         }
         if self.paths.partial.exists() {

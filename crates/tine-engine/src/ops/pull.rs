@@ -241,7 +241,7 @@ fn request_of<'r>(
     name: &'r str,
     expected: Expected,
 ) -> DownloadRequest<'r> {
-    DownloadRequest { location, dir, name, expected, max_bytes: PACK_MAX, parts: None }
+    DownloadRequest { location, dir, name, expected, max_bytes: PACK_MAX, parts: None, durable: false }
 }
 
 /// The name of a location's download, the same for every pull of it.

@@ -42,6 +42,7 @@ pub(super) struct Job {
     partial: PathBuf,
     /// Whether only parts are wanted.
     partly: bool,
+    durable: bool,
 }
 
 /// By which kind of request the rest is fetched.
@@ -108,14 +109,17 @@ impl Job {
             max_bytes: request.max_bytes,
             partial: partial.to_owned(),
             partly: request.parts.is_some(),
+            durable: request.durable,
         }
     }
 
-    /// Fetches everything; at the end, however it comes, what is here is durable and written down.
+    /// Fetches everything; at the end, however it comes, what is here is durable and written down, unless it is all that is
+    /// wanted and need not last.
     pub(super) async fn run(mut self, record: Record) -> Result<()> {
         let shared = Arc::clone(&self.files.shared);
         let last_word = LastWord(Arc::clone(&shared));
         let files = self.files.clone();
+        let durable = self.durable;
         let fetched = tokio::select! {
             fetched = self.fetch(record) => fetched,
             () = shared.stopped() => Err(RemoteError::Cancelled),
@@ -123,6 +127,7 @@ impl Job {
         };
         let saved = match shared.unsaved() {
             0 => Ok(()),
+            _ if fetched.is_ok() && !durable => Ok(()),
             _ => aside(move || files.save()).await,
         };
         let outcome = fetched.and(saved);

@@ -87,6 +87,7 @@ pub fn request<'a>(location: &'a Location, dir: &'a Path) -> DownloadRequest<'a>
         expected: Expected::default(),
         max_bytes: 1 << 40,
         parts: None,
+        durable: true,
     }
 }
 
