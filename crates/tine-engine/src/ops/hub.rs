@@ -101,7 +101,7 @@ fn manifest_of(file: &Path) -> Result<(Manifest, Vec<u8>)> {
         let message = format!("{} is a directory, and no pack", file.display());
         return Err(Error::new(ErrorCode::InvalidInput, message));
     }
-    Ok(tine_pack::manifest_of(&mut input)?)
+    tine_pack::manifest_of(&mut input).map_err(|error| Error::from(error).context(file.display()))
 }
 
 pub fn remove(engine: &LocalEngine, request: &RemoveFromHub) -> Result<()> {

@@ -160,8 +160,7 @@ fn add(service: &dyn Service, args: &AddArgs, out: &mut Output) -> Outcome {
         recipe_path: args.recipe_path.clone(),
         password: password(),
     };
-    let result = service.add_to_hub(&request, &progress);
-    let published = progress.cause(result.map_err(|error| error.context(&request.file)))?;
+    let published = progress.cause(service.add_to_hub(&request, &progress))?;
     drop(progress);
     let name = format!("{}@{}", published.package, published.version);
     out.name(&published, &name)?;
