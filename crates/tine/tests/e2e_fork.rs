@@ -230,7 +230,7 @@ fn it_is_killed(f: &Fixture) {
     let left = of(f, "killed");
     assert!((1..12).contains(&left.len()), "{left:?}");
     // what was being made ends by itself
-    within(20, "only boxes that are shown run", || forks::machines(f) == left.len());
+    within(60, "only boxes that are shown run", || forks::machines(f) == left.len());
     assert_eq!(boxes(f).len(), left.len());
     for name in &left {
         assert_eq!(f.sh(name, "echo works"), "works\n");
