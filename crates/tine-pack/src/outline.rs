@@ -6,6 +6,7 @@
 use crate::{
     frames::{FRAME_MAX, Frame, SeekTable},
     manifest::{FileEntry, Layout, Manifest},
+    pages::STRETCHES_MAX,
     read::manifest_of,
 };
 use std::{
@@ -21,8 +22,8 @@ const HEAD_MAX: u64 = 64 << 10;
 const TAIL: u64 = 64 << 10;
 /// A block of a tar.
 const BLOCK: u64 = 512;
-/// The most blocks that say where the stretches of a sparse file lie: 500,000 of them, 21 in each.
-const MAP_BLOCKS_MAX: u64 = 500_000 / 21 + 1;
+/// The most blocks that say where the stretches of a sparse file lie, 21 in each.
+const MAP_BLOCKS_MAX: u64 = STRETCHES_MAX as u64 / 21 + 1;
 
 /// The manifest of a pack by the first 64 KiB of it; none when that does not hold it, or is no pack. Goes back to the
 /// beginning.

@@ -98,7 +98,7 @@ pub(crate) struct Paths {
     pub(crate) journal: PathBuf,
 }
 
-/// A file that is wholly here and durable. Its digest is the expected one only where a reader has come to its end without an error,
+/// A file that is wholly here, and durable where that was asked for. Its digest is the expected one only where a reader has come to its end without an error,
 /// or [`Finished::check_digest`] says so; what turns out wrong is to be [discarded](Finished::discard).
 #[derive(Debug)]
 pub struct Finished {

@@ -139,10 +139,8 @@ impl Pull<'_> {
             let intake = Intake::new(self.pool, request, &self.wanted.trust, &quiet);
             let intake = intake.leaving_out(left_out);
             let received = self.receive(intake, reader, dir);
-            match &received {
-                // while the end of the download becomes durable
-                Ok((received, _)) => received.write_back(),
-                Err(_) => until.over.store(true, Ordering::Relaxed),
+            if received.is_err() {
+                until.over.store(true, Ordering::Relaxed);
             }
             (fetching.join(), received)
         });

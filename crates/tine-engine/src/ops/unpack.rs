@@ -41,16 +41,6 @@ pub(super) struct Received<'p> {
 }
 
 impl Received<'_> {
-    /// Has the disk take what was read, as showing it does later. Only saves time, where there is something to wait for.
-    pub(super) fn write_back(&self) {
-        for place in &self.intake.places {
-            if let Place::Staged(stage) = place {
-                // what is amiss shows when it is made durable
-                let _ = File::open(stage.memory_path()).and_then(|memory| memory.sync_data());
-            }
-        }
-    }
-
     /// Makes images of it.
     pub(super) fn publish(self, engine: &LocalEngine) -> Result<(UnpackReport, PackTraits)> {
         let Self { intake: Intake { pool, request, tags, places, signed_by, .. }, unpacked } = self;

@@ -46,7 +46,8 @@ impl Packed for OneFrame<'_> {
     }
 
     fn fill(&mut self, most: usize, content: &mut dyn FnMut(&mut [u8]) -> Result<()>) -> Result<usize> {
-        let room = self.buffer.get_mut(..most).unwrap_or_default();
+        let amount = most.min(self.buffer.len());
+        let room = self.buffer.get_mut(..amount).unwrap_or_default();
         content(room)?;
         self.encoder.write_all(room).map_err(PackError::io("write", "the pack"))?;
         Ok(room.len())
@@ -61,7 +62,7 @@ pub(super) fn write(job: &Job<'_>) -> Result<(u64, u64)> {
     let totals = job.begin(&manifest);
     let mut out = job.out;
     out.seek(SeekFrom::Start(length as u64)).map_err(PackError::io("write", "the pack"))?;
-    thread::scope(|scope| content(job, scope, (maps, length as u64), &mut manifest))?;
+    thread::scope(|scope| content(job, scope, maps, &mut manifest, length as u64))?;
     let first = first_member(job, &manifest)?;
     if first.len() != length {
         return Err(PackError::malformed("the manifest does not fill its room"));
@@ -77,12 +78,13 @@ fn first_member(job: &Job<'_>, manifest: &Manifest) -> Result<Vec<u8>> {
     Ok(room::frame(&tar.out))
 }
 
-/// Writes all files and puts their digests into the manifest.
+/// Writes all files from `begin` on and puts their digests into the manifest.
 fn content<'scope>(
     job: &'scope Job<'scope>,
     scope: &'scope Scope<'scope, '_>,
-    (maps, begin): (Maps, u64),
+    maps: Maps,
     manifest: &mut Manifest,
+    begin: u64,
 ) -> Result<()> {
     let hashing = Hashing::start(scope, job)?;
     let failed = || PackError::io("write", "the pack");
