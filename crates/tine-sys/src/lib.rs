@@ -19,6 +19,7 @@ pub mod open_listener;
 pub mod pages;
 pub mod process;
 pub mod reflink;
+pub mod reserve;
 pub mod tap;
 pub mod terminal;
 pub mod tree;

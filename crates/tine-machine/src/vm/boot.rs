@@ -7,6 +7,7 @@ use super::{
     process::{self, Files},
     qmp::Qmp,
     spec::{Boot, VmSpec},
+    unready::Unready,
 };
 use crate::{
     error::{MachineError, MachineResult},
@@ -45,7 +46,12 @@ const NOWHERE: &str = "nowhere";
 const STATE_NAME: &str = "state";
 
 /// Starts QEMU with everything it works with, and waits until it answers. `stage` gives its tap away.
-pub(super) fn launch(stage: &mut Stage, spec: &StartSpec, vm: &VmSpec) -> MachineResult<Parts> {
+pub(super) fn launch(
+    stage: &mut Stage,
+    spec: &StartSpec,
+    vm: &VmSpec,
+    unready: &mut Unready,
+) -> MachineResult<Parts> {
     let (memory, is_empty) = open_memory(spec, vm)?;
     let files = Files { disk: open(&vm.disk, true)?, tap: tap(stage, vm), kernel: open_kernel(vm)? };
     let mac = stage.network.guest.as_ref().map_or_else(random_mac, |guest| Ok(guest.mac))?;
@@ -54,6 +60,7 @@ pub(super) fn launch(stage: &mut Stage, spec: &StartSpec, vm: &VmSpec) -> Machin
     let started = process::start(&vm.qemu, &vm.hardware.arguments(&wiring), &files, &spec.id);
     stage.cgroup.leave_early()?;
     let (process, channels) = started?;
+    unready.hold_room();
     let mut qmp = Qmp::new(channels.qmp)?;
     let found = await_answer(&mut qmp, &channels.opens, &memory, process.pidfd().as_fd())
         .and_then(|()| Memory::find(memory, is_empty, process.pid()))
@@ -158,6 +165,7 @@ pub(super) fn bring_up(
     monitor: &mut Monitor<'_>,
     spec: &StartSpec,
     begun: Instant,
+    unready: Unready,
 ) -> MachineResult<StartClocks> {
     let deadline = begun + Duration::from_secs(u64::from(monitor.spec.patience_seconds));
     let now = || u64::try_from(begun.elapsed().as_micros()).unwrap_or(u64::MAX);
@@ -176,6 +184,7 @@ pub(super) fn bring_up(
     await_greeting(monitor, &identity, deadline)?;
     settle_identity(monitor, told, deadline)?;
     clocks.agent_acknowledged_us = now();
+    unready.end();
     monitor.process.is_ready();
     monitor.stage.write_address()?;
     monitor.stage.dir.write(ACCEL, monitor.spec.hardware.accel.to_string().as_bytes())?;

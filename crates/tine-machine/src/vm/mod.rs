@@ -18,6 +18,7 @@ mod process;
 mod qmp;
 mod sessions;
 mod spec;
+mod unready;
 
 pub use engine::{Engine, Probe, cpu_flags};
 pub use guest::{copy_in, copy_out, processes, stat_path};

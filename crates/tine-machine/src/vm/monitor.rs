@@ -8,6 +8,7 @@ use super::{
     qmp::{Event, Qmp},
     sessions::{Part, Sessions},
     spec::VmSpec,
+    unready::Unready,
 };
 use crate::{
     error::{MachineError, MachineResult},
@@ -122,7 +123,8 @@ enum Token {
 /// Runs the monitor of a vm box to its end.
 pub(crate) fn run(mut stage: Stage, spec: &StartSpec, vm: &VmSpec, ready: OwnedFd) -> MachineResult<Ended> {
     let begun = Instant::now();
-    let parts = match boot::launch(&mut stage, spec, vm) {
+    let mut unready = Unready::begin();
+    let parts = match boot::launch(&mut stage, spec, vm, &mut unready) {
         Ok(parts) => parts,
         Err(error) => {
             stage.abandon();
@@ -136,7 +138,7 @@ pub(crate) fn run(mut stage: Stage, spec: &StartSpec, vm: &VmSpec, ready: OwnedF
             return refuse(ready, error);
         }
     };
-    match boot::bring_up(&mut monitor, spec, begun) {
+    match boot::bring_up(&mut monitor, spec, begun, unready) {
         Ok(clocks) => {
             tine_sys::process::release_free_memory();
             let started = Started { address: stage.network.address, clocks: Some(clocks) };

@@ -26,8 +26,6 @@ use tine_sys::{
 /// The first of the user ids that machines run as: above those that systemd gives to containers, below the end of
 /// what a signed number holds (systemd's `UIDS-GIDS`).
 const FIRST_USER: u32 = 0x7000_0000;
-/// How much sooner than others a machine is killed that is not ready, when the host is short of memory; see proc(5).
-const UNREADY: &str = "500";
 /// Where kvm is opened.
 const KVM: &str = "/dev/kvm";
 
@@ -165,7 +163,7 @@ impl Child<'_> {
     fn prepare(&self, tell: &PipeWriter, wait: &PipeReader) -> MachineResult<()> {
         process::default_signals();
         // rather this one than one that works already
-        let _ = std::fs::write("/proc/self/oom_score_adj", UNREADY);
+        let _ = std::fs::write("/proc/self/oom_score_adj", super::unready::MACHINE_SCORE);
         let null = File::open("/dev/null").map_err(|e| MachineError::io("open", "/dev/null", e))?;
         process::set_standard_streams([null.as_fd(), self.errors.as_fd(), self.errors.as_fd()])?;
         let kept = process::inherit_exactly(self.inherited, &[tell.as_fd(), wait.as_fd()])?;
