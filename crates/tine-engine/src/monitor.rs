@@ -30,7 +30,7 @@ fn delete_if_wanted(engine: &LocalEngine, name: &BoxRef, ended: Option<&Ended>) 
         return;
     }
     let Ok(pool) = engine.pool() else { return };
-    // a box whose starter died between showing and releasing it was never ready
+    // a box whose starter could not show it properly was never ready
     let unwanted = |id: &str| ended.is_some_and(|ended| ended.abandoned && ended.id == id);
     if !pool.box_meta(name).is_ok_and(|meta| meta.settings.remove_on_stop || unwanted(&meta.id)) {
         return;

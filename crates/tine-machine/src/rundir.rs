@@ -134,6 +134,14 @@ impl RunDir {
         }
     }
 
+    /// Whether it lies elsewhere than where it was opened, which a box's does that was made in staging and then shown.
+    pub(crate) fn was_moved(&self) -> bool {
+        let exists = rustix::fs::Access::EXISTS;
+        let gone = rustix::fs::access(&self.path, exists) == Err(rustix::io::Errno::NOENT);
+        // what is removed loses its files first
+        gone && rustix::fs::accessat(&self.fd, LOCK, exists, AtFlags::empty()).is_ok()
+    }
+
     pub(crate) fn path_of(&self, name: &str) -> std::path::PathBuf {
         self.path.join(name)
     }

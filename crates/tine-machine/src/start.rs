@@ -67,24 +67,38 @@ pub struct StartClocks {
     pub agent_acknowledged_us: u64,
 }
 
+/// What a starter says of a box that is to outlive it.
+pub(crate) const RELEASED: u8 = 1;
+/// What it says of one that is to end.
+pub(crate) const UNWANTED: u8 = 0;
+
 /// A box that runs as long as its starter wants it, until it is released.
 #[derive(Debug)]
 pub struct Tied {
     /// The box.
     pub started: Started,
-    life: OwnedFd,
+    /// None once it is released.
+    life: Option<OwnedFd>,
 }
 
 impl Tied {
-    /// From now on the box outlives the caller. Until then it ends when this is dropped or the caller dies.
+    /// From now on the box outlives the caller. Until then it ends when this is dropped, and when the caller dies
+    /// before it has moved the run directory to where the box is shown.
     ///
     /// # Errors
     /// When the box has ended meanwhile.
-    pub fn release(self) -> MachineResult<Started> {
-        match rustix::io::write(&self.life, &[1]) {
-            Ok(_) => Ok(self.started),
-            Err(e) => Err(MachineError::io("release", "the box", e)),
+    pub fn release(mut self) -> MachineResult<Started> {
+        match self.life.take().map(|life| rustix::io::write(life, &[RELEASED])) {
+            Some(Err(e)) => Err(MachineError::io("release", "the box", e)),
+            _ => Ok(self.started.clone()),
         }
+    }
+}
+
+impl Drop for Tied {
+    fn drop(&mut self) {
+        // one that has ended already does not listen
+        let _ = self.life.take().map(|life| rustix::io::write(life, &[UNWANTED]));
     }
 }
 
@@ -107,14 +121,14 @@ pub fn start(spec: &StartSpec, program: &MonitorProgram) -> MachineResult<Starte
     start_with(spec, program, None)
 }
 
-/// As [`start`], but the box ends when the result is dropped, or the caller dies, before it is released. For vm boxes.
+/// As [`start`], but the box is the caller's until it is released; see [`Tied::release`]. For vm boxes.
 ///
 /// # Errors
 /// As [`start`].
 pub fn start_tied(spec: &StartSpec, program: &MonitorProgram) -> MachineResult<Tied> {
     let (theirs, life) = rustix::pipe::pipe_with(rustix::pipe::PipeFlags::CLOEXEC)
         .map_err(|e| MachineError::io("make", "pipe", e))?;
-    Ok(Tied { started: start_with(spec, program, Some(theirs.as_fd()))?, life })
+    Ok(Tied { started: start_with(spec, program, Some(theirs.as_fd()))?, life: Some(life) })
 }
 
 fn start_with(

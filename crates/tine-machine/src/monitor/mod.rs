@@ -48,7 +48,7 @@ struct Running {
 pub struct Ended {
     /// Its id.
     pub id: String,
-    /// Whether its starter died or changed its mind before releasing it.
+    /// Whether its starter changed its mind before releasing it, or died before showing it.
     pub abandoned: bool,
 }
 

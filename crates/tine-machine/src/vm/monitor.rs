@@ -15,7 +15,7 @@ use crate::{
     monitor::{Ended, Stage, log::Log, refuse, report},
     rundir::{ACCEL, CONTROL_SOCKET, ENDED, INIT_SOCKET},
     spec::StartSpec,
-    start::{StartReport, Started},
+    start::{RELEASED, StartReport, Started, UNWANTED},
     wire::{ControlRequest, Filled, FrameReader, MAX_REPLY},
 };
 use rustix::{
@@ -87,7 +87,7 @@ pub(super) struct Monitor<'a> {
     control: Option<OwnedFd>,
     exec: Option<OwnedFd>,
     life: Option<File>,
-    /// Whether the starter died or changed its mind.
+    /// Whether the starter changed its mind, or died before it had shown the box.
     abandoned: bool,
     next_client: u64,
     why: Option<String>,
@@ -407,15 +407,23 @@ impl<'a> Monitor<'a> {
         self.take_errors();
     }
 
-    /// A byte releases the box; the end of the pipe means that nobody wants it.
+    /// The starter releases the box, or wants it no more, or has died: then a box that it has shown already is as good
+    /// as released, since others may have seen that it runs.
     fn check_life(&mut self) {
         let Some(life) = &mut self.life else { return };
-        if !matches!(life.read(&mut [0; 1]), Ok(1)) {
+        let mut word = [UNWANTED];
+        let heard = life.read(&mut word);
+        self.life = None;
+        let stays = match heard {
+            Ok(0) => self.stage.dir.was_moved(),
+            Ok(_) => word == [RELEASED],
+            Err(_) => false,
+        };
+        if !stays {
             self.stopping = true;
             self.abandoned = true;
             self.process.kill();
         }
-        self.life = None;
     }
 
     fn accept_client(&mut self) {
