@@ -68,6 +68,11 @@ impl Crew {
         Ok(crew)
     }
 
+    /// Lets so many buffers more go round, each of which is made when it is needed.
+    pub fn widen(&self, more: usize) {
+        self.shared.lock().buffers.extend((0..more).map(|_| Vec::new()));
+    }
+
     /// An empty buffer, once there is one.
     ///
     /// # Errors

@@ -9,8 +9,8 @@
 //! ## The stream
 //! A row of zstd frames (RFC 8878). A frame holds at most 4 MiB of content (4,194,304 bytes), has the size of its content in
 //! its header, neither a checksum nor a dictionary, and needs no other frame. Each member of the tar begins a frame, and
-//! so does the end mark; a member longer than a frame goes on in as many as it takes. All frames but a member's last are
-//! full.
+//! so does the end mark, and the content of a memory or a disk after its header; what is longer than a frame goes on in as
+//! many as it takes. All frames but the last of such a part are full.
 //!
 //! The last frame of the stream is a skippable one with the table of frames, all numbers little-endian:
 //!
@@ -24,8 +24,8 @@
 //! | 4 | `0x8F92EAB1` |
 //!
 //! A file that does not end in such a table is refused as cut off. A reader that passes from start to end needs no more of
-//! it; one that fetches ranges finds by it which bytes hold which content, and believes nothing but digests: where there
-//! are as many frames that are not full as there are members, each of them ends one ([`outline`]).
+//! it; one that fetches ranges finds by it which bytes hold which content, and believes nothing but digests: where the
+//! parts that end in frames which are not full are as long as the manifest says, they are its files ([`outline`]).
 //!
 //! ## The tar
 //! Headers are of the GNU form (magic `ustar␣␣`, numbers beyond octal digits in binary), with owner and group 0 without

@@ -76,30 +76,46 @@ fn last(input: &mut dyn PackInput, length: u64, wanted: u64) -> io::Result<Vec<u
 
 /// Where the files of each link lie.
 ///
-/// Each member of the tar begins a frame and fills all but its last; one in some thousand members fills that too, and
-/// then nobody can tell where the next begins without reading. So there must be as many frames that are not full as
-/// there are members, and each must hold what the manifest says of its member.
+/// Each member of the tar begins a frame, and so does the content of a memory or a disk after its header; all frames are
+/// full but the last of such a part. One in some thousand parts fills its last too, and then nobody can tell where the
+/// next begins without reading: the parts must be those of the manifest, each as long as it says.
 fn links(manifest: &Manifest, frames: &[Frame]) -> Option<Vec<Range<u64>>> {
     let ends = |frame: &Frame| (frame.content as usize) < FRAME_MAX;
     if frames.last().is_some_and(|last| !ends(last)) {
         return None;
     }
-    let members: Vec<&[Frame]> = frames.split_inclusive(ends).collect();
-    let files: usize = manifest.links.iter().map(|link| link.files.len()).sum();
-    // the manifest, its signature if there is one, the files, the end mark
-    let head = members.len().checked_sub(files + 1).filter(|head| (1..=2).contains(head))?;
-    let mut members = members.into_iter().skip(head);
+    let parts: Vec<&[Frame]> = frames.split_inclusive(ends).collect();
+    // the manifest comes first, and then its signature if there is one
+    [1, 2].into_iter().find_map(|head| links_in(manifest, parts.get(head..)?))
+}
+
+/// Where the files of each link lie in these parts, after which only the end mark may come.
+fn links_in(manifest: &Manifest, parts: &[&[Frame]]) -> Option<Vec<Range<u64>>> {
+    let mut parts = parts.iter();
     let mut link = |files: &[FileEntry]| {
         let mut range: Option<Range<u64>> = None;
         for file in files {
-            let member = members.next().filter(|member| fits(file, content(member)))?;
-            let (first, last) = (member.first()?, member.last()?);
-            let start = range.map_or(first.offset, |range| range.start);
-            range = Some(start..last.offset + u64::from(last.stored));
+            let found = member(file, &mut parts)?;
+            range = Some(range.map_or(found.start, |range| range.start)..found.end);
         }
         range
     };
-    manifest.links.iter().map(|declared| link(&declared.files)).collect()
+    let links = manifest.links.iter().map(|declared| link(&declared.files)).collect();
+    parts.next().filter(|_| parts.next().is_none()).and(links)
+}
+
+/// Where the next parts lie that make this member, header and content.
+fn member<'f>(file: &FileEntry, parts: &mut impl Iterator<Item = &'f &'f [Frame]>) -> Option<Range<u64>> {
+    let (mut start, mut length) = (None, 0);
+    loop {
+        let part = parts.next()?;
+        let (first, last) = (part.first()?, part.last()?);
+        let start = *start.get_or_insert(first.offset);
+        length += content(part);
+        if length >= least(file)? {
+            return fits(file, length).then(|| start..last.offset + u64::from(last.stored));
+        }
+    }
 }
 
 /// Bytes of content in frames.
@@ -107,15 +123,16 @@ fn content(frames: &[Frame]) -> u64 {
     frames.iter().map(|frame| u64::from(frame.content)).sum()
 }
 
-/// Whether a member of the tar can be so long: a header, where a sparse file's stretches lie, what is stored, and zeros
-/// up to a block.
+/// The least that a member of the tar takes: a header, what is stored, and zeros up to a block.
+fn least(file: &FileEntry) -> Option<u64> {
+    file.stored.checked_next_multiple_of(BLOCK).and_then(|all| all.checked_add(BLOCK))
+}
+
+/// Whether a member of the tar can be so long, with what says where a sparse file's stretches lie.
 fn fits(file: &FileEntry, length: u64) -> bool {
-    let Some(least) = file.stored.checked_next_multiple_of(BLOCK).and_then(|all| all.checked_add(BLOCK))
-    else {
-        return false;
-    };
     let most = if file.role.is_paged() { MAP_BLOCKS_MAX * BLOCK } else { 0 };
-    length.checked_sub(least).is_some_and(|more| more <= most && more % BLOCK == 0)
+    let more = least(file).and_then(|least| length.checked_sub(least));
+    more.is_some_and(|more| more <= most && more % BLOCK == 0)
 }
 
 /// All but the links left out; neighbours become one.

@@ -1,6 +1,7 @@
 //! The one HTTP client: which certificates it trusts, which proxies it uses, which redirects it follows.
 
 use crate::{
+    authorities::Authorities,
     config::RemoteConfig,
     error::{RemoteError, Result, chain},
     location::shown,
@@ -9,8 +10,11 @@ use reqwest::{
     NoProxy, Proxy,
     redirect::{Attempt, Policy},
 };
-use rustls::{ClientConfig, RootCertStore, crypto::ring};
-use std::{path::Path, sync::Arc};
+use rustls::{
+    ClientConfig,
+    crypto::{CryptoProvider, ring},
+};
+use std::sync::Arc;
 
 /// How many redirects are followed for one request.
 const REDIRECTS_MAX: usize = 10;
@@ -20,10 +24,18 @@ const REDIRECTS_MAX: usize = 10;
 #[error("{0}")]
 pub(crate) struct RedirectRefused(String);
 
+/// The client, and by whom it has servers checked.
+pub(crate) struct Client {
+    pub(crate) http: reqwest::Client,
+    pub(crate) authorities: Arc<Authorities>,
+}
+
 /// A client as `config` wants it. Each stream has a connection of its own, which HTTP/2 would not give it.
-pub(crate) fn build(config: &RemoteConfig) -> Result<reqwest::Client> {
+pub(crate) fn build(config: &RemoteConfig) -> Result<Client> {
+    let provider = Arc::new(ring::default_provider());
+    let authorities = Arc::new(Authorities::new(config, Arc::clone(&provider)));
     let mut builder = reqwest::Client::builder()
-        .tls_backend_preconfigured(tls(config)?)
+        .tls_backend_preconfigured(tls(Arc::clone(&authorities), provider)?)
         .no_proxy()
         .http1_only()
         .connect_timeout(config.connect_timeout)
@@ -34,31 +46,16 @@ pub(crate) fn build(config: &RemoteConfig) -> Result<reqwest::Client> {
     for proxy in proxies(config)? {
         builder = builder.proxy(proxy);
     }
-    builder.build().map_err(|e| RemoteError::Internal(format!("making an HTTP client: {}", chain(&e))))
+    let failed = |e| RemoteError::Internal(format!("making an HTTP client: {}", chain(&e)));
+    Ok(Client { http: builder.build().map_err(failed)?, authorities })
 }
 
-fn tls(config: &RemoteConfig) -> Result<ClientConfig> {
-    let mut roots = RootCertStore::empty();
-    roots.add_parsable_certificates(certificates(config)?);
-    let builder = ClientConfig::builder_with_provider(Arc::new(ring::default_provider()))
+fn tls(authorities: Arc<Authorities>, provider: Arc<CryptoProvider>) -> Result<ClientConfig> {
+    let builder = ClientConfig::builder_with_provider(provider)
         .with_safe_default_protocol_versions()
         .map_err(|e| RemoteError::Internal(format!("setting TLS up: {e}")))?;
-    Ok(builder.with_root_certificates(roots).with_no_client_auth())
-}
-
-/// The authorities to trust: those of `SSL_CERT_FILE` and `SSL_CERT_DIR` alone where one is given, else the system's.
-fn certificates(config: &RemoteConfig) -> Result<Vec<rustls::pki_types::CertificateDer<'static>>> {
-    let (file, dir) = (config.var("SSL_CERT_FILE"), config.var("SSL_CERT_DIR"));
-    if file.is_none() && dir.is_none() {
-        return Ok(rustls_native_certs::load_native_certs().certs);
-    }
-    let loaded = rustls_native_certs::load_certs_from_paths(file.map(Path::new), dir.map(Path::new));
-    if loaded.certs.is_empty() {
-        let why = loaded.errors.first().map_or("they hold no certificate".to_owned(), ToString::to_string);
-        let named = [file, dir].into_iter().flatten().collect::<Vec<_>>().join(" and ");
-        return Err(RemoteError::location(named, format!("as trusted certificates: {why}")));
-    }
-    Ok(loaded.certs)
+    // what is dangerous is a verifier that accepts what it should not; this one is rustls' own, made later
+    Ok(builder.dangerous().with_custom_certificate_verifier(authorities).with_no_client_auth())
 }
 
 fn proxies(config: &RemoteConfig) -> Result<Vec<Proxy>> {

@@ -9,6 +9,7 @@
 //! to be heeded of it is handed in with [`RemoteConfig`].
 #![forbid(unsafe_code)]
 
+mod authorities;
 mod client;
 mod config;
 mod download;

@@ -23,7 +23,7 @@ pub struct Remote {
 /// The part of a [`Remote`] that tasks of its runtime hold.
 pub(crate) struct Core {
     pub(crate) config: RemoteConfig,
-    client: OnceLock<reqwest::Client>,
+    client: OnceLock<client::Client>,
 }
 
 /// What a server says of a file without sending it.
@@ -42,13 +42,25 @@ impl std::fmt::Debug for Remote {
 }
 
 impl Core {
-    /// The HTTP client, made when it is first wanted: reading the certificates takes a while.
+    /// The HTTP client, for whatever it is asked.
     pub(crate) fn client(&self) -> Result<reqwest::Client> {
+        let client = self.made_client()?;
+        client.authorities.read()?;
+        Ok(client.http.clone())
+    }
+
+    /// The HTTP client, for this URL: without TLS no certificates are read.
+    pub(crate) fn client_for(&self, url: &reqwest::Url) -> Result<reqwest::Client> {
+        if url.scheme() == "http" { Ok(self.made_client()?.http.clone()) } else { self.client() }
+    }
+
+    /// Made when it is first wanted.
+    fn made_client(&self) -> Result<&client::Client> {
         if let Some(client) = self.client.get() {
-            return Ok(client.clone());
+            return Ok(client);
         }
         let made = client::build(&self.config)?;
-        Ok(self.client.get_or_init(|| made).clone())
+        Ok(self.client.get_or_init(|| made))
     }
 }
 

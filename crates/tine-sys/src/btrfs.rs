@@ -13,7 +13,7 @@ mod write_back;
 pub use inodes::{Inode, inodes, open_inode};
 pub use nested::{NestedSubvolume, delete_subvolume_tree, nested_subvolumes};
 pub use quota::{QuotaGroup, enable_simple_quotas, limit_referenced, quota_group, simple_quotas_enabled};
-pub use write_back::write_back;
+pub use write_back::{begin_write_back, write_back};
 
 use crate::{SysError, SysResult};
 use std::{

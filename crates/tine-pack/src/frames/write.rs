@@ -171,15 +171,30 @@ impl<W: Write> FrameWriter<W> {
     /// # Errors
     /// As writing; there are more frames than a table can have.
     pub fn finish(mut self) -> Result<(W, FrameStats)> {
-        self.submit()?;
-        while !self.under_way.is_empty() {
-            self.write_next()?;
-        }
+        self.write_all_frames()?;
         let table = table::encode(&self.frames)?;
         self.put(&table)?;
         self.out.flush().map_err(PackError::io("write", "the pack"))?;
         self.stats.frames = self.frames.len() as u64;
         Ok((self.out, self.stats))
+    }
+
+    /// Writes what is left, and flushes: for a stream that is to have no table.
+    ///
+    /// # Errors
+    /// As writing.
+    pub fn finish_without_table(mut self) -> Result<W> {
+        self.write_all_frames()?;
+        self.out.flush().map_err(PackError::io("write", "the pack"))?;
+        Ok(self.out)
+    }
+
+    fn write_all_frames(&mut self) -> Result<()> {
+        self.submit()?;
+        while !self.under_way.is_empty() {
+            self.write_next()?;
+        }
+        Ok(())
     }
 
     /// Gives the current frame to the threads that compress, once fewer than enough are under way.

@@ -10,13 +10,16 @@ use rustix::fs::{FallocateFlags, fallocate};
 use std::{
     fs::File,
     io, mem,
-    os::unix::fs::FileExt,
+    os::{fd::AsFd, unix::fs::FileExt},
     sync::{
         Arc, Mutex, PoisonError,
         atomic::{AtomicU64, Ordering},
     },
 };
 use tine_digest::{ChunkSums, PAGE, chunk_sum, is_zero};
+
+/// How much is sent to the disk at once.
+const STEP: u64 = 16 << 20;
 
 /// Bytes that may still be written.
 pub(super) struct Room {
@@ -57,6 +60,10 @@ pub(super) struct Laying {
     pub ground: Ground,
     pub sums: Mutex<ChunkSums>,
     pub room: Arc<Room>,
+    /// Bytes written that are not on their way to the disk yet: so that making the file durable at the end is short.
+    pub waiting: AtomicU64,
+    /// Held by who writes: the kernel has one write to a file at a time, and others spin meanwhile.
+    pub turn: Mutex<()>,
 }
 
 /// Has a chunk summed and written by one of the threads. `buffer` has zeros where nothing is stored.
@@ -121,7 +128,15 @@ impl Laying {
 
     fn put(&self, bytes: &[u8], offset: u64) -> Result<()> {
         self.room.take(bytes.len() as u64)?;
-        self.file.write_all_at(bytes, offset).map_err(PackError::io("write", self.name.clone()))
+        let turn = self.turn.lock().unwrap_or_else(PoisonError::into_inner);
+        self.file.write_all_at(bytes, offset).map_err(PackError::io("write", self.name.clone()))?;
+        drop(turn);
+        let length = bytes.len() as u64;
+        if self.waiting.fetch_add(length, Ordering::Relaxed) + length >= STEP {
+            self.waiting.store(0, Ordering::Relaxed);
+            tine_sys::btrfs::begin_write_back(self.file.as_fd());
+        }
+        Ok(())
     }
 
     /// Makes a hole of what has become zero; where there are no holes, writes the zeros.

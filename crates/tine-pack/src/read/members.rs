@@ -18,11 +18,15 @@ use crate::{
 };
 use std::{
     fs::File,
-    sync::{Arc, Mutex},
+    sync::{Arc, Mutex, atomic::AtomicU64},
 };
 use tine_archive::{Member, MemberKind, TarReader};
 use tine_digest::ChunkSums;
 use tine_model::{Reporter, Sha256Digest};
+
+/// Chunks that may wait for a plain digest, 24 MiB of them: its one thread takes long over holes, and has where nothing is
+/// a hole what was read meanwhile.
+const AHEAD: usize = 96;
 
 type Tar = TarReader<FrameReader>;
 
@@ -62,6 +66,9 @@ impl<'a> Reading<'a> {
         let links = manifest.links.iter().enumerate().filter(comes);
         let total = links.flat_map(|(_, link)| &link.files).map(|file| file.stored).sum();
         self.reporter.step(&format!("unpacking {}", manifest.tag), Some(total));
+        if manifest.layout != Layout::V3 {
+            self.crew.widen(AHEAD);
+        }
         let links = self.links(&manifest, begin, next, receiver)?;
         Ok(Unpacked { links, consumed: self.tar.into_inner().consumed(), manifest })
     }
@@ -175,6 +182,8 @@ impl<'a> Reading<'a> {
             ground: parent.map_or(Ground::Hole, |parent| Ground::Parent(Arc::clone(&parent.layers))),
             sums: Mutex::new(sums),
             room: Arc::clone(&self.room),
+            waiting: AtomicU64::new(0),
+            turn: Mutex::default(),
         };
         Ok((Arc::new(laying), extra))
     }

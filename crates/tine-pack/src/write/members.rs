@@ -15,7 +15,7 @@ use tine_archive::SparseMap;
 
 /// What compresses the tar.
 pub(super) trait Packed: Write {
-    /// The next byte begins a member: what comes may be cut off from what came.
+    /// What comes may be cut off from what came.
     fn boundary(&mut self) -> Result<()>;
 
     /// Has the next bytes, at least one and at most `most`, put by `content` where they are compressed; gives how many.
@@ -75,6 +75,8 @@ impl<'a, W: Packed> Members<'a, W> {
         } else {
             self.tar.begin_sparse(name, &map)?;
         }
+        // a page that begins where zstd begins a block makes less work and fewer bytes
+        self.tar.out.boundary()?;
         self.copying.paged(&Paged { link, role, source, stored: &map.data }, &mut self.tar)?;
         self.tar.end(map.data.iter().map(|(_, length)| length).sum())
     }

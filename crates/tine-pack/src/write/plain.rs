@@ -1,58 +1,24 @@
-//! The first two layouts written: one frame after room for the manifest, whose digests are known last.
+//! The first two layouts written: frames after room for the manifest, whose digests are known last.
 
 use super::{
     Job,
     hashing::Hashing,
     maps::{Maps, json_entry},
-    members::{Members, Packed},
+    members::Members,
     room, snapshot_json,
     tarfile::{TarFile, mtime},
 };
 use crate::{
     error::{PackError, Result},
     flowing::Flowing,
+    frames::{Compression, FrameWriter},
     manifest::{MANIFEST, Manifest, Role},
 };
 use std::{
-    io::{self, Seek, SeekFrom, Write},
+    io::{Seek, SeekFrom},
     os::unix::fs::FileExt,
     thread::{self, Scope},
 };
-use tine_digest::CHUNK;
-use zstd::stream::write::Encoder;
-
-/// zstd's level: the one these layouts are written with.
-const LEVEL: i32 = 3;
-
-/// One frame, compressed by zstd's own threads.
-struct OneFrame<'a> {
-    encoder: Encoder<'static, Flowing<'a>>,
-    buffer: Vec<u8>,
-}
-
-impl Write for OneFrame<'_> {
-    fn write(&mut self, bytes: &[u8]) -> io::Result<usize> {
-        self.encoder.write(bytes)
-    }
-
-    fn flush(&mut self) -> io::Result<()> {
-        self.encoder.flush()
-    }
-}
-
-impl Packed for OneFrame<'_> {
-    fn boundary(&mut self) -> Result<()> {
-        Ok(())
-    }
-
-    fn fill(&mut self, most: usize, content: &mut dyn FnMut(&mut [u8]) -> Result<()>) -> Result<usize> {
-        let amount = most.min(self.buffer.len());
-        let room = self.buffer.get_mut(..amount).unwrap_or_default();
-        content(room)?;
-        self.encoder.write_all(room).map_err(PackError::io("write", "the pack"))?;
-        Ok(room.len())
-    }
-}
 
 /// Writes the pack; gives the bytes of content, and those that are stored.
 pub(super) fn write(job: &Job<'_>) -> Result<(u64, u64)> {
@@ -87,13 +53,9 @@ fn content<'scope>(
     begin: u64,
 ) -> Result<()> {
     let hashing = Hashing::start(scope, job)?;
-    let failed = || PackError::io("write", "the pack");
-    let mut encoder = Encoder::new(Flowing::new(job.out, begin), LEVEL).map_err(failed())?;
-    // one worker at least: without any the bytes would be others
-    let workers = u32::try_from(job.threads).unwrap_or(1).max(1);
-    encoder.multithread(workers).map_err(failed())?;
+    let out = FrameWriter::new(Flowing::new(job.out, begin), Compression::PACK, job.threads)
+        .map_err(PackError::io("start", "threads that compress"))?;
     let planned = manifest.clone();
-    let out = OneFrame { encoder, buffer: vec![0; CHUNK] };
     let mut members = Members::new(job, &planned, maps, TarFile::new(out, mtime(job.source.created_at)));
     let mut parent = None;
     for (index, link) in manifest.links.iter_mut().enumerate() {
@@ -109,6 +71,6 @@ fn content<'scope>(
         }
         parent = link.file(Role::Memory).map(|file| file.digest);
     }
-    members.tar.close()?.encoder.finish().map_err(failed())?;
+    members.tar.close()?.finish_without_table()?;
     Ok(())
 }

@@ -228,10 +228,10 @@ fn a_signature_comes_second_and_only_in_our_layout() {
         .map(|e| e.unwrap().path().unwrap().to_str().unwrap().to_owned())
         .collect();
     assert_eq!(names[..3], ["manifest.toml", "manifest.toml.minisig", "m0/vmstate"]);
-    // every member and the end mark begin a frame
+    // every member and the end mark begin a frame, and so does the content of two memories and two disks
     let bytes = content(&out);
     let frames = SeekTable::parse(&bytes, bytes.len() as u64).unwrap();
-    assert_eq!(frames.frames().len(), names.len() + 1);
+    assert_eq!(frames.frames().len(), names.len() + 1 + 4);
     for layout in [Layout::V1, Layout::V2] {
         let out = tempfile::tempfile().unwrap();
         let machines = machines_for(layout);

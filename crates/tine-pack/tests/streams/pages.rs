@@ -22,6 +22,12 @@ fn random_file(seed: u64, pages: u64, length: usize) -> (File, Vec<u8>) {
         let byte = [0, 0, 7, 8][random.below(4) as usize];
         if first < end {
             content[first..end].fill(byte);
+            // pages that begin with zeros, and end with something or not at all
+            let zeros = [0, 0, 1, 64, PAGE - 1, PAGE][random.below(6) as usize];
+            content[first..end].chunks_mut(PAGE).step_by(2).for_each(|page| {
+                let zeros = zeros.min(page.len());
+                page[..zeros].fill(0);
+            });
             file.write_all_at(&content[first..end], first as u64).unwrap();
         }
     }

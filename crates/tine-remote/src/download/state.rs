@@ -24,6 +24,8 @@ pub(super) struct Shared {
     stop: watch::Sender<bool>,
     /// Enough is new to be made durable.
     pub(super) dirty: Notify,
+    /// Held by who writes: the kernel has one write to a file at a time, and others spin meanwhile.
+    turn: Mutex<()>,
 }
 
 #[derive(Debug)]
@@ -80,7 +82,13 @@ impl Shared {
             spoiled: false,
         };
         let stop = watch::channel(false).0;
-        Self { inner: Mutex::new(inner), changed: Condvar::new(), stop, dirty: Notify::new() }
+        Self {
+            inner: Mutex::new(inner),
+            changed: Condvar::new(),
+            stop,
+            dirty: Notify::new(),
+            turn: Mutex::default(),
+        }
     }
 
     fn lock(&self) -> MutexGuard<'_, Inner> {
@@ -211,7 +219,9 @@ impl Shared {
     /// Writes what came for `at`; asks for it to be made durable when `sync_every` bytes are new.
     pub(super) fn write(&self, at: u64, data: &[u8], sync_every: u64) -> Result<()> {
         let file = self.file();
+        let turn = self.turn.lock().unwrap_or_else(PoisonError::into_inner);
         file.write_all_at(data, at).map_err(|e| RemoteError::io("writing", "the download", e))?;
+        drop(turn);
         let length = data.len() as u64;
         let mut inner = self.lock();
         inner.here.add(at..at.saturating_add(length));

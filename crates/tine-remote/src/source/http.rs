@@ -36,7 +36,7 @@ pub(crate) struct HttpSource {
 impl HttpSource {
     pub(crate) fn new(core: &Core, location: &Location) -> Result<Self> {
         Ok(Self {
-            client: core.client()?,
+            client: core.client_for(location.url())?,
             url: location.url().clone(),
             location: location.clone(),
             idle: core.config.idle_timeout,

@@ -32,7 +32,7 @@ async fn attempt(
 ) -> Result<Uploaded, Fault> {
     content.sent_to(0);
     let sending = core
-        .client()?
+        .client_for(request.location.url())?
         .put(request.location.url().clone())
         .header(header::CONTENT_TYPE, request.content_type)
         .header(header::CONTENT_LENGTH, content.size())
