@@ -20,6 +20,10 @@ pub(super) async fn copy(location: &Location, content: &Arc<Content>) -> Result<
     let path = location.to_file_path()?;
     let folder = path.parent().unwrap_or(Path::new("/")).to_owned();
     let failed = |e| location.not_written(e);
+    if !folder.is_dir() {
+        let why = format!("there is no folder {}", folder.display());
+        return Err(failed(std::io::Error::new(std::io::ErrorKind::NotFound, why)));
+    }
     let mut staged = tempfile::Builder::new().prefix(".sending-").tempfile_in(&folder).map_err(failed)?;
     let mut at = 0;
     while at < content.size() {
