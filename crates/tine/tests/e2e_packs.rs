@@ -7,7 +7,12 @@ mod packs;
 mod support;
 
 use packs::{BESIDE, DISK, V1, V2, contents, make, make_chain, make_promising, manifest, sample, text};
-use std::{fs, path::Path};
+use rustix::process::{WaitId, WaitIdOptions};
+use std::{
+    fs,
+    path::Path,
+    process::{Command, Stdio},
+};
 use support::Fixture;
 use tine_pack::Layout;
 
@@ -33,6 +38,32 @@ fn a_pack_of_others_comes_out_as_it_came_in() {
         assert!(manifest(&out).contains(line), "{line}: {}", manifest(&out));
     }
     f.check();
+}
+
+/// Bytes that a command reads of files before it ends, wherever they come from; proc(5), `rchar`.
+fn bytes_read(mut command: Command) -> u64 {
+    let mut child = command.stdout(Stdio::null()).stderr(Stdio::null()).spawn().unwrap();
+    let pid = rustix::process::Pid::from_child(&child);
+    let ended = WaitIdOptions::EXITED | WaitIdOptions::NOWAIT;
+    rustix::process::waitid(WaitId::Pid(pid), ended).unwrap();
+    let io = fs::read_to_string(format!("/proc/{}/io", pid.as_raw_nonzero())).unwrap();
+    assert!(child.wait().unwrap().success());
+    io.lines().find_map(|line| line.strip_prefix("rchar: ")).unwrap().parse().unwrap()
+}
+
+#[test]
+fn no_byte_is_read_a_second_time_to_be_verified() {
+    require!("btrfs");
+    let f = Fixture::empty();
+    for layout in [Layout::V1, Layout::V3] {
+        let pack = make(&f.dir().join(format!("{layout}.tar.zst")), layout, "image", 24, 1);
+        let size = fs::metadata(&pack).unwrap().len();
+        assert!(size > 24 << 20, "it is noise");
+        // beside the pack, what a program reads when it starts; the 24 MiB that were written are not looked at again
+        let read = bytes_read(f.command(&["unpack", &pack]));
+        assert!((size..size + (2 << 20)).contains(&read), "{layout}: {read} of {size}");
+        f.ok(&["image", "delete", "image", "--yes"]);
+    }
 }
 
 #[test]
