@@ -1,8 +1,8 @@
 //! `detach`: stops every box and unmounts the pool.
 
-use super::{start, status};
+use super::{gc, start, status};
 use crate::{LocalEngine, cancelled};
-use tine_model::{BoxRef, BoxStatus, DetachReport, Reporter, Result};
+use tine_model::{BoxRef, BoxStatus, DetachReport, Reporter, Result, Silent};
 use tine_store::Pool;
 
 /// Seconds a box's programs get to end.
@@ -13,7 +13,10 @@ pub fn run(engine: &LocalEngine, reporter: &dyn Reporter) -> Result<DetachReport
     if reporter.is_cancelled() {
         return Err(cancelled("detach"));
     }
-    let unmounted = engine.exclusive_pool()?.unmount()?;
+    let pool = engine.exclusive_pool()?;
+    // what cannot be removed now goes with the next `gc` of the pool, or with the host's restart
+    let _ = gc::reap_cgroups(&pool, &Silent);
+    let unmounted = pool.unmount()?;
     Ok(DetachReport { stopped, unmounted })
 }
 

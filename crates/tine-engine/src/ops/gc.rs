@@ -7,7 +7,7 @@ use super::{start, status};
 use crate::LocalEngine;
 use std::collections::BTreeSet;
 use tine_model::{BoxRef, BoxStatus, GcReport, Reporter, Result};
-use tine_store::{BoxRecord, Garbage, Pool};
+use tine_store::{BoxRecord, ExclusivePool, Garbage, Pool};
 
 pub fn run(engine: &LocalEngine, dry_run: bool, reporter: &dyn Reporter) -> Result<GcReport> {
     let pool = engine.exclusive_pool()?;
@@ -24,6 +24,13 @@ pub fn run(engine: &LocalEngine, dry_run: bool, reporter: &dyn Reporter) -> Resu
     removed.extend(ended_boxes(engine, &pool, &boxes, dry_run)?);
     removed.extend(tine_machine::net::sweep(&engine.config.runtime_dir, dry_run)?);
     Ok(GcReport { dry_run, removed })
+}
+
+/// Removes the groups that killed monitors and commands have left. To be asked as long as the pool is there: nobody else
+/// can tell whose they are.
+pub fn reap_cgroups(pool: &ExclusivePool, reporter: &dyn Reporter) -> Result<()> {
+    let staged: Vec<String> = pool.plan_gc()?.iter().filter_map(Garbage::box_id).collect();
+    left_over_cgroups(pool, &pool.readable_boxes(None, reporter)?, &staged, false).map(drop)
 }
 
 /// Groups of boxes of this pool that run no longer, or were never done. Those of other pools are not ours to judge.
