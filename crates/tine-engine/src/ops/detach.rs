@@ -2,7 +2,7 @@
 
 use super::{gc, start, status};
 use crate::{LocalEngine, cancelled};
-use tine_model::{BoxRef, BoxStatus, DetachReport, Reporter, Result, Silent};
+use tine_model::{BoxRef, BoxStatus, DetachReport, Reporter, Result};
 use tine_store::Pool;
 
 /// Seconds a box's programs get to end.
@@ -15,7 +15,7 @@ pub fn run(engine: &LocalEngine, reporter: &dyn Reporter) -> Result<DetachReport
     }
     let pool = engine.exclusive_pool()?;
     // what cannot be removed now goes with the next `gc` of the pool, or with the host's restart
-    let _ = gc::reap_cgroups(&pool, &Silent);
+    let _ = gc::reap_cgroups(&pool);
     let unmounted = pool.unmount()?;
     Ok(DetachReport { stopped, unmounted })
 }

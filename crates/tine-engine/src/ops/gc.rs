@@ -6,7 +6,7 @@
 use super::{start, status};
 use crate::LocalEngine;
 use std::collections::BTreeSet;
-use tine_model::{BoxRef, BoxStatus, GcReport, Reporter, Result};
+use tine_model::{BoxRef, BoxStatus, GcReport, Reporter, Result, Silent};
 use tine_store::{BoxRecord, ExclusivePool, Garbage, Pool};
 
 pub fn run(engine: &LocalEngine, dry_run: bool, reporter: &dyn Reporter) -> Result<GcReport> {
@@ -28,9 +28,9 @@ pub fn run(engine: &LocalEngine, dry_run: bool, reporter: &dyn Reporter) -> Resu
 
 /// Removes the groups that killed monitors and commands have left. To be asked as long as the pool is there: nobody else
 /// can tell whose they are.
-pub fn reap_cgroups(pool: &ExclusivePool, reporter: &dyn Reporter) -> Result<()> {
+pub fn reap_cgroups(pool: &ExclusivePool) -> Result<()> {
     let staged: Vec<String> = pool.plan_gc()?.iter().filter_map(Garbage::box_id).collect();
-    left_over_cgroups(pool, &pool.readable_boxes(None, reporter)?, &staged, false).map(drop)
+    left_over_cgroups(pool, &pool.readable_boxes(None, &Silent)?, &staged, false).map(drop)
 }
 
 /// Groups of boxes of this pool that run no longer, or were never done. Those of other pools are not ours to judge.
