@@ -19,6 +19,7 @@ use crate::{
 use rustix::{
     event::{PollFd, PollFlags, Timespec},
     io::Errno,
+    process::{Signal, WaitId, WaitIdOptions, waitid},
 };
 use serde_json::json;
 use std::{
@@ -154,10 +155,23 @@ fn await_answer(
             lines += qmp.count_answers()?;
         }
         if ended {
-            return Err(MachineError::Start("QEMU ended at once".to_owned()));
+            return Err(MachineError::Start(how_it_ended(qemu)));
         }
     }
     Ok(())
+}
+
+/// What is known of a QEMU that has ended before it answered. Leaves it to be reaped.
+fn how_it_ended(qemu: BorrowedFd<'_>) -> String {
+    let how = WaitIdOptions::EXITED | WaitIdOptions::NOHANG | WaitIdOptions::NOWAIT;
+    let status = waitid(WaitId::PidFd(qemu), how).ok().flatten();
+    match status.and_then(|status| status.terminating_signal()) {
+        Some(signal) if signal == Signal::KILL.as_raw() => {
+            "QEMU was killed as it started, most likely because the host or its control group is out of memory".into()
+        }
+        Some(signal) => format!("QEMU was ended by signal {signal} as it started"),
+        None => "QEMU ended at once".into(),
+    }
 }
 
 /// Lets a machine run whose QEMU has started, and returns when its guest has acknowledged who it is.
@@ -372,5 +386,32 @@ fn fill(bytes: &mut [u8]) -> MachineResult<()> {
 impl VmSpec {
     fn boots(&self) -> bool {
         matches!(self.boot, Boot::Kernel { .. })
+    }
+}
+
+#[cfg(test)]
+mod tests {
+    use super::*;
+    use rustix::process::{Pid, PidfdFlags, kill_process, pidfd_open};
+    use std::process::Command;
+
+    #[test]
+    fn a_killed_one_is_told_from_one_that_gave_up() {
+        let ended = |signal: Option<Signal>| {
+            let mut child =
+                Command::new(if signal.is_some() { "sleep" } else { "true" }).arg("60").spawn().unwrap();
+            let pid = Pid::from_child(&child);
+            let pidfd = pidfd_open(pid, PidfdFlags::empty()).unwrap();
+            if let Some(signal) = signal {
+                kill_process(pid, signal).unwrap();
+            }
+            waitid(WaitId::PidFd(pidfd.as_fd()), WaitIdOptions::EXITED | WaitIdOptions::NOWAIT).unwrap();
+            let how = how_it_ended(pidfd.as_fd());
+            child.wait().unwrap();
+            how
+        };
+        assert!(ended(Some(Signal::KILL)).contains("out of memory"));
+        assert_eq!(ended(Some(Signal::TERM)), "QEMU was ended by signal 15 as it started");
+        assert_eq!(ended(None), "QEMU ended at once");
     }
 }
