@@ -5,6 +5,7 @@ mod bad_downloads;
 mod bad_server;
 mod bad_uploads;
 mod breaks;
+mod google;
 mod nginx;
 mod objects;
 mod oci;
