@@ -144,7 +144,7 @@ impl HubStorage for BucketStorage<'_> {
         let at = self.at(name)?;
         let file = File::open(source).map_err(|e| io_error("open", source, &e))?;
         let before = state_of(source)?;
-        let content = content_of(source)?;
+        let content = content_of(source, &|| self.reporter.is_cancelled())?;
         self.upload(&at, name, &file, content)?;
         if state_of(source)? == before {
             return Ok(content);
@@ -179,6 +179,10 @@ impl HubStorage for BucketStorage<'_> {
 
     fn place(&self) -> String {
         self.folder.clone()
+    }
+
+    fn is_cancelled(&self) -> bool {
+        self.reporter.is_cancelled()
     }
 }
 

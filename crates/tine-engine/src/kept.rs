@@ -5,13 +5,15 @@ use crate::{
     bucket::{BucketStorage, Moved},
     hub::Place,
 };
-use tine_hub::{Hub, HubConfig, HubFolder, HubReport, HubUrl, KeyStore, NewPack, Published, Publisher};
+use tine_hub::{
+    Hub, HubConfig, HubFolder, HubReport, HubUrl, KeyStore, LocalStorage, NewPack, Published, Publisher,
+};
 use tine_model::{PackageRef, Reporter, Result, Timestamp};
 use tine_store::Pool;
 
 /// A hub and the place it is kept in.
 pub enum Kept<'r> {
-    Folder(HubFolder),
+    Folder(HubFolder<'r>),
     Bucket(Hub<BucketStorage<'r>>),
 }
 
@@ -35,7 +37,9 @@ impl<'r> Kept<'r> {
     /// The hub that is in a place.
     pub fn open(engine: &LocalEngine, pool: &Pool, place: Place, reporter: &'r dyn Reporter) -> Result<Self> {
         Ok(match place {
-            Place::Folder(folder) => Self::Folder(HubFolder::open(&folder)?),
+            Place::Folder(folder) => {
+                Self::Folder(Hub::open_on(LocalStorage::new(folder).reporting(reporter))?)
+            }
             Place::Bucket(hub) => Self::Bucket(Hub::open_on(storage(engine, pool, &hub, reporter)?)?),
         })
     }

@@ -53,7 +53,7 @@ pub struct Hub<S> {
 }
 
 /// A hub in a local directory.
-pub type HubFolder = Hub<LocalStorage>;
+pub type HubFolder<'r> = Hub<LocalStorage<'r>>;
 
 /// `hub.json`.
 #[derive(Debug, Serialize, Deserialize)]
@@ -138,7 +138,7 @@ pub struct Published {
     pub entry: VersionEntry,
 }
 
-impl HubFolder {
+impl HubFolder<'_> {
     /// Makes a hub in the directory `dir`, which is made where missing. A registry that lies there stays.
     ///
     /// # Errors
@@ -321,6 +321,11 @@ impl<S: HubStorage> Hub<S> {
         self.config()
     }
 
+    /// What a file outside the hub holds.
+    fn content_of(&self, file: &Path) -> Result<Content> {
+        local::content_of(file, &|| self.storage.is_cancelled())
+    }
+
     /// The version that holds this very pack, when it is the one that was asked for; another pack under that
     /// version is refused. `sha256` is the pack's where it is known.
     fn already_there(
@@ -332,7 +337,7 @@ impl<S: HubStorage> Hub<S> {
         let there = registry.resolve(pack.package, pack.version).ok();
         // a new package is read once only, while it is put
         let sha256 = match (&there, sha256) {
-            (Some(_), None) => Some(local::content_of(pack.file)?.sha256),
+            (Some(_), None) => Some(self.content_of(pack.file)?.sha256),
             (_, known) => known,
         };
         if let Some(version) = pack.version {

@@ -17,7 +17,7 @@ use std::{
     path::{Path, PathBuf},
     time::Duration,
 };
-use tine_model::Sha256Digest;
+use tine_model::{Error, ErrorCode, Reporter, Sha256Digest, Silent};
 use tine_sys::{lock::FileLock, reflink};
 
 /// Readable by a web server of another user.
@@ -28,16 +28,23 @@ const BUFFER: usize = 1 << 20;
 const MAX_DEPTH: u32 = 8;
 
 /// A directory.
-#[derive(Debug, Clone)]
-pub struct LocalStorage {
+#[derive(Clone)]
+pub struct LocalStorage<'r> {
     dir: PathBuf,
+    reporter: &'r dyn Reporter,
 }
 
-impl LocalStorage {
+impl<'r> LocalStorage<'r> {
     /// The directory `dir`.
     #[must_use]
     pub fn new(dir: impl Into<PathBuf>) -> Self {
-        Self { dir: dir.into() }
+        Self { dir: dir.into(), reporter: &Silent }
+    }
+
+    /// The same, which stops reading and copying once `reporter` is cancelled.
+    #[must_use]
+    pub fn reporting(self, reporter: &'r dyn Reporter) -> Self {
+        Self { reporter, ..self }
     }
 
     /// The directory `dir`, made where missing.
@@ -47,7 +54,13 @@ impl LocalStorage {
     pub fn create(dir: impl Into<PathBuf>) -> Result<Self> {
         let dir = dir.into();
         durable::make_dir(&dir, DIR_MODE)?;
-        Ok(Self { dir })
+        Ok(Self::new(dir))
+    }
+
+    /// Says when reading is to stop.
+    fn stop(&self) -> impl Fn() -> bool {
+        let reporter = self.reporter;
+        move || reporter.is_cancelled()
     }
 
     fn path(&self, name: &str) -> Result<PathBuf> {
@@ -105,7 +118,7 @@ impl LocalStorage {
     }
 }
 
-impl HubStorage for LocalStorage {
+impl HubStorage for LocalStorage<'_> {
     type Lock = FileLock;
     type Tag = ();
 
@@ -135,9 +148,9 @@ impl HubStorage for LocalStorage {
         let fresh = Fresh::new(&self.dir, FILE_MODE)?;
         let content = if reflink::clone_file(from.as_fd(), fresh.file.as_fd()).is_ok() {
             // what is shared is what was put, whatever happens to the source meanwhile
-            digest(&fresh.file, io::sink()).map_err(at("read", source))?
+            digest(&fresh.file, io::sink(), &self.stop(), at("read", source))?
         } else {
-            digest(&mut from, &fresh.file).map_err(at("copy a file to", &target))?
+            digest(&mut from, &fresh.file, &self.stop(), at("copy a file to", &target))?
         };
         fresh.publish(&target)?;
         Ok(content)
@@ -152,7 +165,7 @@ impl HubStorage for LocalStorage {
     fn content(&self, name: &str) -> Result<Option<Content>> {
         let path = self.path(name)?;
         let Some(file) = durable::open(&path)? else { return Ok(None) };
-        digest(file, io::sink()).map(Some).map_err(at("read", &path))
+        digest(file, io::sink(), &self.stop(), at("read", &path)).map(Some)
     }
 
     fn delete(&self, name: &str) -> Result<()> {
@@ -176,14 +189,18 @@ impl HubStorage for LocalStorage {
     fn place(&self) -> String {
         self.dir.display().to_string()
     }
+
+    fn is_cancelled(&self) -> bool {
+        self.reporter.is_cancelled()
+    }
 }
 
 /// Length and digest of the file at `path`; a link is followed.
 ///
 /// # Errors
-/// `not_found`, `invalid_input` for what is no regular file, and the kernel's.
-pub fn content_of(path: &Path) -> Result<Content> {
-    digest(open_source(path)?, io::sink()).map_err(at("read", path))
+/// `not_found`, `invalid_input` for what is no regular file, `cancelled` once `stop` says so, and the kernel's.
+pub fn content_of(path: &Path, stop: &dyn Fn() -> bool) -> Result<Content> {
+    digest(open_source(path)?, io::sink(), stop, at("read", path))
 }
 
 /// A file of the user's: links are followed, and nothing that blocks is read.
@@ -203,19 +220,41 @@ fn open_source(path: &Path) -> Result<File> {
     Err(HubError::invalid(format!("{} is not a regular file", path.display())))
 }
 
-/// Copies from where `from` stands, and tells what was copied.
-fn digest(mut from: impl Read, mut to: impl Write) -> io::Result<Content> {
+/// Copies from where `from` stands, and tells what was copied; `failed` says what an error was met at.
+fn digest(
+    mut from: impl Read,
+    mut to: impl Write,
+    stop: &dyn Fn() -> bool,
+    failed: impl FnOnce(io::Error) -> HubError,
+) -> Result<Content> {
     let (mut hasher, mut size_bytes, mut buffer) = (Sha256::new(), 0, vec![0; BUFFER]);
-    loop {
-        let count = match from.read(&mut buffer) {
-            Ok(0) => return Ok(Content { size_bytes, sha256: Sha256Digest(hasher.finalize().into()) }),
-            Ok(count) => count,
-            Err(e) if e.kind() == io::ErrorKind::Interrupted => continue,
-            Err(e) => return Err(e),
-        };
-        let piece = buffer.get(..count).unwrap_or_default();
+    let mut next = || {
+        let piece = read_some(&mut from, &mut buffer)?;
         hasher.update(piece);
-        to.write_all(piece)?;
-        size_bytes += count as u64;
+        size_bytes += piece.len() as u64;
+        to.write_all(piece).map(|()| !piece.is_empty())
+    };
+    loop {
+        if stop() {
+            let message = "reading a pack: cancelled; nothing was changed";
+            return Err(Error::new(ErrorCode::Cancelled, message).into());
+        }
+        match next() {
+            Ok(true) => {}
+            Ok(false) => break,
+            Err(e) => return Err(failed(e)),
+        }
+    }
+    Ok(Content { size_bytes, sha256: Sha256Digest(hasher.finalize().into()) })
+}
+
+/// The next bytes; none at the end.
+fn read_some<'b>(from: &mut impl Read, buffer: &'b mut [u8]) -> io::Result<&'b [u8]> {
+    loop {
+        match from.read(buffer) {
+            Ok(count) => return Ok(buffer.get(..count).unwrap_or_default()),
+            Err(e) if e.kind() == io::ErrorKind::Interrupted => {}
+            Err(e) => return Err(e),
+        }
     }
 }

@@ -42,7 +42,7 @@ pub trait HubStorage {
     /// Puts a copy of the file at `source`, whole or not at all, and tells what was put.
     ///
     /// # Errors
-    /// When it can't be read or written.
+    /// When it can't be read or written; `cancelled`.
     fn put_file(&self, name: &str, source: &Path) -> Result<Content, HubError>;
 
     /// The length of a file, none when there is none.
@@ -54,7 +54,7 @@ pub trait HubStorage {
     /// Length and digest of a file as it is stored, read for it; none when there is none.
     ///
     /// # Errors
-    /// When it can't be read.
+    /// When it can't be read; `cancelled`.
     fn content(&self, name: &str) -> Result<Option<Content>, HubError>;
 
     /// Deletes a file; nothing happens when there is none.
@@ -71,6 +71,11 @@ pub trait HubStorage {
 
     /// What the place is called in messages.
     fn place(&self) -> String;
+
+    /// Whether who asked wants it to stop: looked at while whole files are read. Never where that can't be known.
+    fn is_cancelled(&self) -> bool {
+        false
+    }
 }
 
 /// A small file as it was read.

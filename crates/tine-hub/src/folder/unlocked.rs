@@ -7,7 +7,6 @@
 use super::{
     Hub, HubConfig, HubStorage, NewPack, Published, Publisher,
     change::Step,
-    local::content_of,
     names,
     publish::{enter, files},
     storage::Content,
@@ -42,7 +41,7 @@ impl<S: HubStorage> Hub<S> {
         publisher: &Publisher<'_>,
     ) -> Result<Published> {
         let config = self.config()?;
-        let contents = files(pack).map(content_of).collect::<Result<_>>()?;
+        let contents = files(pack).map(|file| self.content_of(file)).collect::<Result<_>>()?;
         let (folder, entry, in_vain) = (None, None, false);
         let mut publication = Publication { pack, names, contents, folder, entry, in_vain };
         let published = self.change(&config, publisher, |registry| {

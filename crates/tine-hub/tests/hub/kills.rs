@@ -16,7 +16,7 @@ enum Moment {
 
 /// A directory whose user dies at the n-th call, and does nothing more.
 struct Mortal {
-    inner: LocalStorage,
+    inner: LocalStorage<'static>,
     left: Cell<u32>,
     moment: Moment,
 }
@@ -42,7 +42,7 @@ impl Mortal {
 }
 
 impl HubStorage for Mortal {
-    type Lock = <LocalStorage as HubStorage>::Lock;
+    type Lock = <LocalStorage<'static> as HubStorage>::Lock;
     type Tag = ();
 
     fn lock(&self, wait: Duration) -> Result<Option<Self::Lock>, HubError> {
@@ -94,7 +94,7 @@ fn renews(case: &Case, storage: Mortal) -> Result<(), HubError> {
 }
 
 /// Kills `operation` at each of its calls in turn; the answer is how many it made.
-fn kill_everywhere(init: fn(&Case) -> HubFolder, operation: Operation) -> u32 {
+fn kill_everywhere(init: fn(&Case) -> HubFolder<'static>, operation: Operation) -> u32 {
     for calls in 1.. {
         for moment in [Moment::Before, Moment::After] {
             let case = Case::new();

@@ -33,7 +33,7 @@ impl Case {
         publisher_at(&self.keys, 0)
     }
 
-    pub fn init(&self) -> HubFolder {
+    pub fn init(&self) -> HubFolder<'static> {
         HubFolder::init(&self.hub_dir(), HubConfig::default(), &self.publisher()).unwrap()
     }
 
@@ -43,7 +43,7 @@ impl Case {
         name
     }
 
-    pub fn init_signed(&self) -> HubFolder {
+    pub fn init_signed(&self) -> HubFolder<'static> {
         let config = HubConfig { signing_key: Some(self.key()), ..HubConfig::default() };
         HubFolder::init(&self.hub_dir(), config, &self.publisher()).unwrap()
     }
@@ -55,7 +55,7 @@ impl Case {
         path
     }
 
-    pub fn add(&self, hub: &HubFolder, version: &str, content: &str) -> Result<Published, HubError> {
+    pub fn add(&self, hub: &HubFolder<'_>, version: &str, content: &str) -> Result<Published, HubError> {
         add(hub, &self.file("p.tar.zst", content), version, &self.publisher())
     }
 
