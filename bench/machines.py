@@ -14,7 +14,7 @@ MIB = 1 << 20
 CLOCKS = ["process started", "state loaded", "resumed", "agent acknowledged", "first exec answered"]
 WORKERS = max(2, os.cpu_count() or 2)          # as many as `tine fork` has
 IMAGE = "bench"
-SUMMARY, PREPARED, SCRATCH = [], set(), []
+SUMMARY, PREPARED, KERNELS, SCRATCH = [], set(), set(), []
 
 
 def row(what, reach, measured, floor="", ratio=""):
@@ -37,9 +37,9 @@ def ratio(ours, theirs, part=0.5):
 
 # what is prepared
 
-def prepared(pool):
-    """A pool with a guest kernel, a child to take the arguments from, and the image."""
-    if pool.root in PREPARED:
+def kernel(pool):
+    """Gives the pool a guest kernel, once."""
+    if pool.root in KERNELS:
         return
     folder = os.environ.get("TINE_BENCH_KERNEL")
     if folder:
@@ -47,6 +47,14 @@ def prepared(pool):
         pool.tine("kernel", "import", "--vmlinuz", f"{folder}/vmlinuz", "--modules", modules)
     else:
         pool.tine("kernel", "install")
+    KERNELS.add(pool.root)
+
+
+def prepared(pool):
+    """A pool with a guest kernel, a child to take the arguments from, and the image."""
+    if pool.root in PREPARED:
+        return
+    kernel(pool)
     pool.tine("image", "bake", IMAGE, "--base", "box-base", "--memory", "256MiB", "--net", "none")
     PREPARED.add(pool.root)
 

@@ -1,23 +1,32 @@
 """The rows of bench/run that are about packs, each beside the tools that anybody has: tar -S, zstd and curl.
 
-Prepared beforehand, and in no figure: memory files as `make_memory` of tine-pack makes them, and the images of them in
-the pool, each unpacked from a pack that tar and zstd have made here. All files lie in the pool's file system. Within
+Prepared beforehand, and in no figure: memory files as `make_memory` of tine-pack makes them and the memory of a guest
+that has worked, and the images of them in the pool, each unpacked from a pack that tar and zstd have made here. All files lie in the pool's file system. Within
 every figure: whole commands, and what they write made durable: `tine` does that by itself, its peers with `sync`.
 
-The figures of the tool that defined the first layout are fixed words: they are those of its authors' machine.
+The figures of the tool that defined the first layout are fixed words: they are those of its authors' machine. What it
+does, a digest of each file and then one thread that compresses, stock tools do here beside it, and make nothing durable.
 """
 import glob, hashlib, os, random, shutil, socket, statistics, subprocess, time
 
+import machines
 from common import QUIET, TARGET, Case, command, drop_caches, rounds, sh, timed
 
 MIB, PAGE = 1 << 20, 4096
 MAKE_MEMORY = os.path.join(TARGET, "release/examples/make_memory")
 PEER = "`tar -S`, `zstd -T0 -3`"
+STEPS = "`openssl sha256`, `tar -S`, `zstd -3`, one thread, nothing made durable"
 SMALL, LARGE = (512, 80), (2048, 85)          # MiB of memory, and how much of it is zero
+GUEST = (2048, "guest")                       # MiB of the memory of a guest
+# what the guest does: reads every file it has, and keeps a heap of objects
+WORK = ("find / -xdev -type f -print0 | xargs -0 cat >/dev/null; "
+        "perl -e '$| = 1; %h = map { (qq(key$_) => {number => $_, text => qq(value of $_)}) } 1..55000; print qq(ready\\n); sleep 1e6' "
+        ">/run/heap 2>&1 &")
 DISK = 1536
 ELSEWHERE = {   # seconds and bytes of its packing, seconds of its unpacking
     SMALL: (1.10, 49_172_277, 0.74),
     LARGE: (4.2, 148_025_092, 3.1),
+    GUEST: (4.2, 148_025_092, 3.1),
     "chain": (5.9, 250_999_422, 4.0),
     "sidecar": (527, None, None),
 }
@@ -129,12 +138,26 @@ def image(pool, size):
     tag = f"memory-{mib}-{zero}"
     path = folder(pool, tag)
     if tag not in PREPARED:
-        make_memory(mib, zero, f"{path}/memory.bin")
+        if zero == "guest":
+            guest_memory(pool, mib, path)
+        else:
+            make_memory(mib, zero, f"{path}/memory.bin")
         manifest(path, 1, tag, files_of(path))
         shell(tar_zstd(path, f"{path}/first.tar.zst", "manifest.toml", "vmstate", "memory.bin"))()
         pool.tine("unpack", f"{path}/first.tar.zst")
         PREPARED[tag] = mib
     return tag, path
+
+
+def guest_memory(pool, mib, path):
+    """The memory and the state of a guest that has worked."""
+    machines.kernel(pool)
+    pool.tine("image", "bake", "guest", "--base", "box-base", "--memory", f"{mib}MiB", "--net", "none", "--run", WORK,
+              "--ready", "grep -q ready /run/heap")
+    memory = memory_of(pool, "guest")
+    sh("cp", "--sparse=always", memory, f"{path}/memory.bin")
+    shutil.copy(f"{os.path.dirname(memory)}/vmstate", path)
+    pool.tine("--yes", "image", "delete", "guest")
 
 
 def memory_of(pool, tag):
@@ -152,16 +175,20 @@ def delete(pool, *tags):
 # the rows
 
 def pack(pool):
-    for size in (SMALL, LARGE):
+    for size in (SMALL, LARGE, GUEST):
         packed = packing(pool, size)
         unpacked = unpacking(pool, size)
-        if size == LARGE:
-            report(packed, unpacked)
+        if size != SMALL:
+            report(size, title_of(*image(pool, size)), packed, unpacked)
 
 
-def title_of(tag):
+def title_of(tag, path):
+    """Of what: how much memory, whose, and how much of it is zero."""
     _, mib, zero = tag.split("-")
-    return f"{int(mib):,} MiB, {zero} % zero"
+    if zero != "guest":
+        return f"{int(mib):,} MiB, {zero} % zero"
+    memory = f"{path}/memory.bin"
+    return f"{int(mib):,} MiB of a guest, {100 - 100 * allocated(memory) / length(memory):.0f} % zero"
 
 
 def packing(pool, size):
@@ -174,9 +201,11 @@ def packing(pool, size):
         case = Case(f"`tine pack`, {layout}", command(*pool.words("pack", "--tag", tag, "--format", layout, "-o", out)),
                     before=lambda out=out: remove(out))
         sides.append((case, lambda out=out: length(out), there if layout == "v1" else ""))
-    out = f"{path}/peer.pack"
+    out, slow = f"{path}/peer.pack", f"{path}/steps.pack"
     sides.append((Case(PEER, shell(tar_zstd(path, out, "vmstate", "memory.bin"))), lambda: length(out), ""))
-    table(f"pack of {title_of(tag)}, durable", sides, rounds(7))
+    steps = f"cd {path} && openssl sha256 vmstate memory.bin && tar -S --format=gnu -cf - vmstate memory.bin | zstd --single-thread -3 -q -f -o {slow}"
+    sides.append((Case(STEPS, shell(steps), after=lambda: remove(slow)), lambda: length(out), ""))
+    table(f"pack of {title_of(tag, path)}, durable", sides, rounds(7))
     return sides
 
 
@@ -193,7 +222,7 @@ def unpacking(pool, size):
     case = Case(PEER.replace("-S", "-x").replace("-T0 -3", "-d"), shell(peer),
                 after=look(seen, "peer", lambda: f"{target}/memory.bin", lambda: shutil.rmtree(target)))
     sides.append((case, lambda: seen.get("peer", 0), ""))
-    table(f"unpack of {title_of(tag)}, durable; bytes are those allocated for the memory", sides, rounds(7))
+    table(f"unpack of {title_of(tag, path)}, durable; bytes are those allocated for the memory", sides, rounds(7))
     print(f"\nThe file that was packed has {allocated(f'{path}/memory.bin'):,} bytes allocated.")
     return sides
 
@@ -206,18 +235,17 @@ def look(seen, name, path, then):
     return run
 
 
-def report(packed, unpacked):
-    time_there, bytes_there, unpack_there = ELSEWHERE[LARGE]
-    what = f"{mebibytes(LARGE[0]):,} MiB, {LARGE[1]} % zero"
-    (v3, v3_bytes, _), (v1, v1_bytes, _), (peer, peer_bytes, _) = packed
-    for name, reach, case, size in (("v3", "≥ 6 × faster, not larger", v3, v3_bytes()), ("v1", "≥ 2.5 × faster, not larger", v1, v1_bytes())):
-        row(f"{name} pack, {what}", reach, f"{seconds(case):.2f} s, {size:,} bytes",
-            f"{speed(seconds(peer), seconds(case))}, {size / max(1, peer_bytes()):.3f} × the bytes",
-            elsewhere(LARGE, f"{time_there} s, {bytes_there:,} bytes: {speed(time_there, seconds(case))}"))
+def report(size, what, packed, unpacked):
+    time_there, bytes_there, unpack_there = ELSEWHERE[size]
+    (v3, v3_bytes, _), (v1, v1_bytes, _), (peer, peer_bytes, _), (steps, _, _) = packed
+    for name, reach, case, bytes in (("v3", "≥ 6 × faster, not larger", v3, v3_bytes()), ("v1", "≥ 2.5 × faster, not larger", v1, v1_bytes())):
+        row(f"{name} pack, {what}", reach, f"{seconds(case):.2f} s, {bytes:,} bytes",
+            f"{speed(seconds(peer), seconds(case))}, {bytes / max(1, peer_bytes()):.3f} × the bytes; {speed(seconds(steps), seconds(case))} as the steps of one thread",
+            elsewhere(size, f"{time_there} s, {bytes_there:,} bytes: {speed(time_there, seconds(case))}"))
     (v3, v3_bytes, _), (v1, v1_bytes, _), (peer, _, _) = unpacked
-    for name, reach, case, size in (("v3", "≥ 4 × faster, holes stay holes", v3, v3_bytes()), ("v1", "≥ 2 × faster, sparse", v1, v1_bytes())):
-        row(f"{name} unpack of the same, durable", reach, f"{seconds(case):.2f} s, {size:,} bytes allocated",
-            speed(seconds(peer), seconds(case)), elsewhere(LARGE, f"{unpack_there} s: {speed(unpack_there, seconds(case))}"))
+    for name, reach, case, bytes in (("v3", "≥ 4 × faster, holes stay holes", v3, v3_bytes()), ("v1", "≥ 2 × faster, sparse", v1, v1_bytes())):
+        row(f"{name} unpack, {what}, durable", reach, f"{seconds(case):.2f} s, {bytes:,} bytes allocated",
+            speed(seconds(peer), seconds(case)), elsewhere(size, f"{unpack_there} s: {speed(unpack_there, seconds(case))}"))
 
 
 def remove(path):
@@ -372,7 +400,7 @@ def peak(pool):
                          (f"unpack, {layout}", pool.words("--yes", "unpack", "--force", "--tag", "peak", f"{out}.{layout}"))]
         server = Server(os.path.dirname(out))
         commands.append(("pull, v3", pool.words("--yes", "pull", "--force", "--tag", "peak", f"{server.url}/{os.path.basename(out)}.v3")))
-        peaks(pool, title_of(tag), commands)
+        peaks(pool, title_of(tag, path), commands)
         server.close()
         delete(pool, "peak")()
         for file in glob.glob(f"{out}.*"):
@@ -436,7 +464,7 @@ def pull(pool):
     ours = Case("`tine pull`", command(*pool.words("pull", url, "--tag", "pulled")), before=drop_caches, after=delete(pool, "pulled"))
     local = Case("`tine unpack` of the local file", command(*pool.words("unpack", file, "--tag", "pulled")), before=drop_caches, after=delete(pool, "pulled"))
     bare = Case("`curl`, four ranges at once, nothing made durable", shell(ranges(url, size, folder(pool, "ranges"))), before=drop_caches)
-    table(f"pull of {title_of(tag)} over loopback, cold cache", [(case, lambda: size, "") for case in (ours, bare, local)], rounds(5))
+    table(f"pull of {title_of(tag, path)} over loopback, cold cache", [(case, lambda: size, "") for case in (ours, bare, local)], rounds(5))
     server.close()
     slower = max(seconds(bare), seconds(local))
     row("pull over loopback, cold cache", "≤ 1.2 × the slower of a bare ranged download and `unpack` of a local file",
