@@ -39,6 +39,22 @@ pub fn stored(file: &File) -> io::Result<Stretches> {
     Ok(stretches(&marks, length, STRETCHES_MAX))
 }
 
+/// The stretches of `file` that are no holes, of which nothing is read: where every page of zeros is a hole, as in what was
+/// unpacked or baked here, those that [`stored`] finds. None where there are more than [`STRETCHES_MAX`].
+///
+/// # Errors
+/// The kernel's.
+pub fn held(file: &File) -> io::Result<Option<Stretches>> {
+    let length = file.metadata()?.len();
+    let ranges = ranges::data(file)?;
+    if ranges.len() > STRETCHES_MAX {
+        return Ok(None);
+    }
+    let stretch =
+        |range: &Range| Stretch { offset: range.start, length: range.end.min(length) - range.start };
+    Ok(Some(ranges.iter().filter(|range| range.start < length).map(stretch).collect()))
+}
+
 /// The stretches of `file` that differ from `parent`, also where it has become zero; what a shorter parent lacks
 /// counts as zero. Where there are more than [`STRETCHES_MAX`], short stretches between them that are the same belong to
 /// them. What both share on the disk is not read. Nobody may write to either meanwhile.

@@ -1,5 +1,8 @@
 //! Saved machines written as a pack, each byte of them read once and checked against its digest meanwhile.
 //!
+//! Which pages of a memory are zero must be known before its first byte is written. In what was baked or unpacked they are holes:
+//! that is taken to be so, and where it turns out otherwise, the pages are looked at and everything is written once more.
+//!
 //! Every layout's own part is in a module of its own; here is what the callers see.
 
 mod content;
@@ -16,7 +19,11 @@ use crate::{
     error::{PackError, Result},
     manifest::{Layout, Manifest, Role, SidecarRef},
 };
-use std::fs::File;
+use std::{
+    fs::File,
+    io::{Seek, SeekFrom},
+    sync::atomic::{AtomicBool, Ordering},
+};
 use tine_model::{ImageTag, Reporter, Sha256Digest, Timestamp};
 
 pub use crate::manifest::Facts;
@@ -110,16 +117,14 @@ pub fn write_with(
     reporter: &dyn Reporter,
     threads: usize,
 ) -> Result<Written> {
-    let job = Job { source, out, reporter, threads };
-    let (content_bytes, stored_bytes) = match (source.layout, sign) {
-        (Layout::V3, sign) => ours::write(&job, sign)?,
-        (_, None) => plain::write(&job)?,
-        (layout, Some(_)) => {
-            let number = layout.number();
-            return Err(PackError::Unsuited(format!(
-                "a pack of layout {number} has no place for a signature"
-            )));
+    let mut job =
+        Job { source, out, reporter, threads, trusts_holes: true, has_zeros: AtomicBool::new(false) };
+    let (content_bytes, stored_bytes) = match job.write(sign) {
+        Err(_) if job.has_zeros.load(Ordering::Relaxed) => {
+            job.begin_again()?;
+            job.write(sign)?
         }
+        written => written?,
     };
     let file_bytes = out.metadata().map_err(PackError::io("look at", "the pack"))?.len();
     Ok(Written { file_bytes, content_bytes, stored_bytes })
@@ -131,9 +136,33 @@ struct Job<'a> {
     out: &'a File,
     reporter: &'a dyn Reporter,
     threads: usize,
+    /// Zeros of a memory are taken to be holes.
+    trusts_holes: bool,
+    /// That was wrong.
+    has_zeros: AtomicBool,
 }
 
 impl<'a> Job<'a> {
+    /// Writes it all; gives the bytes of content, and those that are stored.
+    fn write(&self, sign: Option<&Sign<'_>>) -> Result<(u64, u64)> {
+        match (self.source.layout, sign) {
+            (Layout::V3, sign) => ours::write(self, sign),
+            (_, None) => plain::write(self),
+            (layout, Some(_)) => {
+                let number = layout.number();
+                Err(PackError::Unsuited(format!("a pack of layout {number} has no place for a signature")))
+            }
+        }
+    }
+
+    /// Empties the pack, and looks at every page from now on.
+    fn begin_again(&mut self) -> Result<()> {
+        self.trusts_holes = false;
+        let mut out = self.out;
+        let emptied = out.set_len(0).and_then(|()| out.seek(SeekFrom::Start(0)));
+        emptied.map(drop).map_err(PackError::io("empty", "the pack"))
+    }
+
     /// The manifest, as far as it is known before anything is read to its end.
     fn manifest(&self, maps: &mut maps::Maps) -> Result<Manifest> {
         let source = self.source;

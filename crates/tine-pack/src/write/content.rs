@@ -7,8 +7,11 @@ use crate::{
     positioned::read_exact_at,
 };
 use sha2::{Digest, Sha256};
-use std::io::Write;
-use tine_digest::CHUNK;
+use std::{
+    io::Write,
+    sync::atomic::{AtomicBool, Ordering},
+};
+use tine_digest::{CHUNK, PAGE, is_zero};
 use tine_model::{Reporter, Sha256Digest};
 
 /// Copies files into the tar.
@@ -25,6 +28,22 @@ pub(super) struct Paged<'a> {
     pub source: SourceFile<'a>,
     /// Which stretches go into the tar.
     pub stored: &'a [(u64, u64)],
+    /// Where no page of them is to be all zero: set when one is, which is an error.
+    pub zeros: Option<&'a AtomicBool>,
+}
+
+impl Paged<'_> {
+    /// Reads whole pages, or the last ones.
+    fn read(&self, room: &mut [u8], at: u64, what: &str) -> Result<()> {
+        read_exact_at(self.source.file, room, at).map_err(PackError::io("read", what))?;
+        match self.zeros {
+            Some(zeros) if room.chunks(PAGE).any(is_zero) => {
+                zeros.store(true, Ordering::Relaxed);
+                Err(PackError::malformed(format!("{what} has zeros that are no holes")))
+            }
+            _ => Ok(()),
+        }
+    }
 }
 
 impl Copying<'_> {
@@ -35,9 +54,7 @@ impl Copying<'_> {
             let (mut at, end) = (*offset, offset + length);
             while at < end {
                 let most = usize::try_from(end - at).unwrap_or(CHUNK).min(CHUNK);
-                let copied = tar.out.fill(most, &mut |room| {
-                    read_exact_at(file.source.file, room, at).map_err(PackError::io("read", &*what))
-                })?;
+                let copied = tar.out.fill(most, &mut |room| file.read(room, at, &what))?;
                 at += copied as u64;
                 self.tell(copied)?;
             }

@@ -15,10 +15,17 @@ const KEPT_MAX: usize = 1 << 20;
 /// A digest that is not known yet; all are equally long.
 const UNKNOWN: Sha256Digest = Sha256Digest([0; 32]);
 
+/// Which stretches of a file go into a pack.
+pub(super) struct Map {
+    pub stretches: Stretches,
+    /// They are taken to hold no page of zeros, and that is still to be found out.
+    pub unread: bool,
+}
+
 /// The stretches of all files, as far as they are kept.
 #[derive(Default)]
 pub(super) struct Maps {
-    kept: BTreeMap<(usize, Role), Stretches>,
+    kept: BTreeMap<(usize, Role), Map>,
     stretches: usize,
 }
 
@@ -50,7 +57,7 @@ impl Maps {
             return Ok(Some(FileEntry { role, size, digest: file.digest, delta: false, stored: size }));
         }
         let map = stretches(job, index, role)?;
-        let stored = map.iter().map(|(_, length)| length).sum();
+        let stored = map.stretches.iter().map(|(_, length)| length).sum();
         self.keep((index, role), map);
         let delta = delta_parent(job, index, role).is_some();
         let digest = if job.source.layout == Layout::V3 { file.digest } else { UNKNOWN };
@@ -58,15 +65,15 @@ impl Maps {
     }
 
     /// Keeps a map unless there are very many stretches already: then it is made a second time when it is needed.
-    fn keep(&mut self, key: (usize, Role), map: Stretches) {
-        if self.stretches + map.len() <= KEPT_MAX {
-            self.stretches += map.len();
+    fn keep(&mut self, key: (usize, Role), map: Map) {
+        if self.stretches + map.stretches.len() <= KEPT_MAX {
+            self.stretches += map.stretches.len();
             self.kept.insert(key, map);
         }
     }
 
     /// The stretches of a file, whose memory is given away.
-    pub fn take(&mut self, job: &Job<'_>, index: usize, role: Role) -> Result<Stretches> {
+    pub fn take(&mut self, job: &Job<'_>, index: usize, role: Role) -> Result<Map> {
         match self.kept.remove(&(index, role)) {
             Some(map) => Ok(map),
             None => stretches(job, index, role),
@@ -85,17 +92,25 @@ pub(super) fn delta_parent<'a>(job: &Job<'a>, index: usize, role: Role) -> Optio
     job.parent(index).filter(|_| ours).and_then(|parent| parent.file(role))
 }
 
-fn stretches(job: &Job<'_>, index: usize, role: Role) -> Result<Stretches> {
+fn stretches(job: &Job<'_>, index: usize, role: Role) -> Result<Map> {
     let link = job.link(index)?;
-    let Some(file) = link.file(role) else { return Ok(Vec::new()) };
+    let read = |stretches| Map { stretches, unread: false };
+    let Some(file) = link.file(role) else { return Ok(read(Vec::new())) };
     // there a hole in a later link's memory would mean what lies in the parent's
     if job.source.layout == Layout::V2 && index > 0 && role == Role::Memory {
-        return Ok(vec![(0, link.size(role, file)?)]);
+        return Ok(read(vec![(0, link.size(role, file)?)]));
     }
-    let map = match delta_parent(job, index, role) {
+    let failed = |e| PackError::io("look at the pages of", link.what(role))(e);
+    let pairs = |map: pages::Stretches| map.into_iter().map(|one| (one.offset, one.length)).collect();
+    let parent = delta_parent(job, index, role);
+    // a guest's disk has zeros that it wrote
+    let trusted = job.trusts_holes && parent.is_none() && role == Role::Memory;
+    if let Some(map) = trusted.then(|| pages::held(file.file).map_err(failed)).transpose()?.flatten() {
+        return Ok(Map { stretches: pairs(map), unread: true });
+    }
+    let map = match parent {
         Some(parent) => pages::changed(file.file, parent.file),
         None => pages::stored(file.file),
     };
-    let map = map.map_err(PackError::io("look at the pages of", link.what(role)))?;
-    Ok(map.into_iter().map(|stretch| (stretch.offset, stretch.length)).collect())
+    Ok(read(pairs(map.map_err(failed)?)))
 }

@@ -3,7 +3,7 @@
 use super::{
     Job, SourceLink,
     content::{Copying, Paged},
-    maps::Maps,
+    maps::{Map, Maps},
     tarfile::TarFile,
 };
 use crate::{
@@ -68,7 +68,8 @@ impl<'a, W: Packed> Members<'a, W> {
     fn paged(&mut self, index: usize, entry: &FileEntry, name: &str) -> Result<()> {
         let (link, role, size) = (self.job.link(index)?, entry.role, entry.size);
         let source = link.file(role).ok_or_else(|| PackError::malformed("there is no such file"))?;
-        let map = SparseMap { size, data: self.maps.take(self.job, index, role)? };
+        let Map { stretches, unread } = self.maps.take(self.job, index, role)?;
+        let map = SparseMap { size, data: stretches };
         // a file without holes is a regular one, as every reader knows it
         if size == 0 || map.data.as_slice() == [(0, size)] {
             self.tar.begin(name, size)?;
@@ -77,7 +78,8 @@ impl<'a, W: Packed> Members<'a, W> {
         }
         // a page that begins where zstd begins a block makes less work and fewer bytes
         self.tar.out.boundary()?;
-        self.copying.paged(&Paged { link, role, source, stored: &map.data }, &mut self.tar)?;
+        let zeros = unread.then_some(&self.job.has_zeros);
+        self.copying.paged(&Paged { link, role, source, stored: &map.data, zeros }, &mut self.tar)?;
         self.tar.end(map.data.iter().map(|(_, length)| length).sum())
     }
 }

@@ -37,7 +37,7 @@ pub(super) fn write(job: &Job<'_>, sign: Option<&Sign<'_>>) -> Result<(u64, u64)
     let text = manifest.to_toml()?;
     let signature = sign.map(|sign| signature(sign, &text)).transpose()?;
     let totals = job.begin(&manifest);
-    let frames = FrameWriter::new(Flowing::new(job.out, 0), Compression::PACK, job.threads)
+    let frames = FrameWriter::new(Flowing::new(job.out), Compression::PACK, job.threads)
         .map_err(PackError::io("start", "threads that compress"))?;
     let mut tar = TarFile::new(frames, mtime(job.source.created_at));
     tar.file(MANIFEST, text.as_bytes())?;

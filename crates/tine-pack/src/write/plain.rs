@@ -28,7 +28,7 @@ pub(super) fn write(job: &Job<'_>) -> Result<(u64, u64)> {
     let totals = job.begin(&manifest);
     let mut out = job.out;
     out.seek(SeekFrom::Start(length as u64)).map_err(PackError::io("write", "the pack"))?;
-    thread::scope(|scope| content(job, scope, maps, &mut manifest, length as u64))?;
+    thread::scope(|scope| content(job, scope, maps, &mut manifest))?;
     let first = first_member(job, &manifest)?;
     if first.len() != length {
         return Err(PackError::malformed("the manifest does not fill its room"));
@@ -44,16 +44,15 @@ fn first_member(job: &Job<'_>, manifest: &Manifest) -> Result<Vec<u8>> {
     Ok(room::frame(&tar.out))
 }
 
-/// Writes all files from `begin` on and puts their digests into the manifest.
+/// Writes all files from where the pack stands and puts their digests into the manifest.
 fn content<'scope>(
     job: &'scope Job<'scope>,
     scope: &'scope Scope<'scope, '_>,
     maps: Maps,
     manifest: &mut Manifest,
-    begin: u64,
 ) -> Result<()> {
     let hashing = Hashing::start(scope, job)?;
-    let out = FrameWriter::new(Flowing::new(job.out, begin), Compression::PACK, job.threads)
+    let out = FrameWriter::new(Flowing::new(job.out), Compression::PACK, job.threads)
         .map_err(PackError::io("start", "threads that compress"))?;
     let planned = manifest.clone();
     let mut members = Members::new(job, &planned, maps, TarFile::new(out, mtime(job.source.created_at)));

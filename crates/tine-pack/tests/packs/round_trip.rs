@@ -4,9 +4,12 @@ use crate::support::{
     CHUNK, Machine, PAGE, Store, by_other_tools, chain, content, digest, facts, file, noise, pack, pack_with,
     same, sha256, source, sparse, unpack, unpack_with,
 };
-use std::sync::{
-    Mutex,
-    atomic::{AtomicU64, Ordering},
+use std::{
+    os::unix::fs::FileExt,
+    sync::{
+        Mutex,
+        atomic::{AtomicU64, Ordering},
+    },
 };
 use tine_model::{ErrorCode, Reporter, Sha256Digest, Silent};
 use tine_pack::{
@@ -106,7 +109,7 @@ fn holes_stay_holes_and_zeros_become_holes() {
     let mut memory = vec![0; 40 * CHUNK];
     memory[11 * CHUNK..11 * CHUNK + PAGE].copy_from_slice(&noise(1, PAGE));
     let dense = tempfile::tempfile().unwrap();
-    std::os::unix::fs::FileExt::write_all_at(&dense, &memory, 0).unwrap();
+    dense.write_all_at(&memory, 0).unwrap();
     let machines = [Machine { memory: dense, disk: None, vmstate: file(b"state") }];
     for layout in LAYOUTS {
         let (pack, written) = pack_with(&source(layout, &machines), 2).unwrap();
@@ -115,6 +118,31 @@ fn holes_stay_holes_and_zeros_become_holes() {
         let (unpacked, store) = unpack(&pack).unwrap();
         same(&unpacked, &store, &machines);
         assert!(store.allocated(0, Role::Memory) <= 2 * PAGE as u64);
+    }
+}
+
+#[test]
+fn zeros_that_are_no_holes_are_met_on_the_way_and_make_no_difference() {
+    let noisy = noise(3, 5 * CHUNK + PAGE);
+    for zero_at in [0, 7 * CHUNK + PAGE, 40 * CHUNK - PAGE, 40 * CHUNK] {
+        let memory = |is_written: bool| {
+            let memory = tempfile::tempfile().unwrap();
+            memory.set_len((40 * CHUNK + 7) as u64).unwrap();
+            for at in [2 * CHUNK, 20 * CHUNK] {
+                memory.write_all_at(&noisy, at as u64).unwrap();
+            }
+            let zeros = vec![0; PAGE.min(40 * CHUNK + 7 - zero_at)];
+            if is_written {
+                memory.write_all_at(&zeros, zero_at as u64).unwrap();
+            }
+            memory
+        };
+        let machine =
+            |is_written| [Machine { memory: memory(is_written), disk: None, vmstate: file(b"state") }];
+        for layout in LAYOUTS {
+            let [holes, zeros] = [false, true].map(|is_written| pack(&source(layout, &machine(is_written))));
+            assert!(holes == zeros, "{layout:?} with a page at {zero_at}");
+        }
     }
 }
 
