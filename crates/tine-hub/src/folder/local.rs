@@ -57,12 +57,6 @@ impl<'r> LocalStorage<'r> {
         Ok(Self::new(dir))
     }
 
-    /// Says when reading is to stop.
-    fn stop(&self) -> impl Fn() -> bool {
-        let reporter = self.reporter;
-        move || reporter.is_cancelled()
-    }
-
     fn path(&self, name: &str) -> Result<PathBuf> {
         if name.split('/').all(is_part) {
             return Ok(self.dir.join(name));
@@ -148,9 +142,9 @@ impl HubStorage for LocalStorage<'_> {
         let fresh = Fresh::new(&self.dir, FILE_MODE)?;
         let content = if reflink::clone_file(from.as_fd(), fresh.file.as_fd()).is_ok() {
             // what is shared is what was put, whatever happens to the source meanwhile
-            digest(&fresh.file, io::sink(), &self.stop(), at("read", source))?
+            digest(&fresh.file, io::sink(), &|| self.is_cancelled(), at("read", source))?
         } else {
-            digest(&mut from, &fresh.file, &self.stop(), at("copy a file to", &target))?
+            digest(&mut from, &fresh.file, &|| self.is_cancelled(), at("copy a file to", &target))?
         };
         fresh.publish(&target)?;
         Ok(content)
@@ -165,7 +159,7 @@ impl HubStorage for LocalStorage<'_> {
     fn content(&self, name: &str) -> Result<Option<Content>> {
         let path = self.path(name)?;
         let Some(file) = durable::open(&path)? else { return Ok(None) };
-        digest(file, io::sink(), &self.stop(), at("read", &path)).map(Some)
+        digest(file, io::sink(), &|| self.is_cancelled(), at("read", &path)).map(Some)
     }
 
     fn delete(&self, name: &str) -> Result<()> {
@@ -236,7 +230,7 @@ fn digest(
     };
     loop {
         if stop() {
-            let message = "reading a pack: cancelled; nothing was changed";
+            let message = "reading a pack: cancelled";
             return Err(Error::new(ErrorCode::Cancelled, message).into());
         }
         match next() {
