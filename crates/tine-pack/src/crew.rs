@@ -73,7 +73,7 @@ impl Crew {
         self.shared.lock().buffers.extend((0..more).map(|_| Vec::new()));
     }
 
-    /// An empty buffer, once there is one.
+    /// A buffer, once there is one: empty, or with whatever it last held, which who fills it all need not clear.
     ///
     /// # Errors
     /// What a thread has failed with.
@@ -85,8 +85,7 @@ impl Crew {
             }
             if let Some(mut buffer) = state.buffers.pop() {
                 state.out += 1;
-                buffer.clear();
-                buffer.reserve_exact(CHUNK);
+                buffer.reserve_exact(CHUNK.saturating_sub(buffer.len()));
                 return Ok(buffer);
             }
             state = self.shared.done.wait(state).unwrap_or_else(PoisonError::into_inner);
@@ -186,7 +185,7 @@ mod tests {
         let sum = Arc::new(AtomicU64::new(0));
         for n in 0..1000u64 {
             let mut buffer = crew.buffer().unwrap();
-            buffer.push(1);
+            buffer.resize(1, 1);
             let sum = Arc::clone(&sum);
             let work = move |buffer: &mut Vec<u8>, _: &mut Vec<u8>| {
                 sum.fetch_add(n * buffer.len() as u64, Ordering::Relaxed);

@@ -5,9 +5,12 @@
 //! says, and the server's version of the file must be the journal's.
 
 mod job;
+mod kept;
+mod partial;
 mod reader;
 mod state;
 mod stream;
+mod write_buffer;
 
 pub use reader::GrowingReader;
 
@@ -19,6 +22,7 @@ use crate::{
     remote::Remote,
 };
 use job::{Files, Job};
+use partial::Partial;
 use sha2::{Digest, Sha256};
 use state::Shared;
 use std::{
@@ -125,6 +129,7 @@ impl Download {
         let record = journal.read()?;
         let (file, record) = take_up(&paths, record)?;
         let journal = Arc::new(Mutex::new(Some(journal)));
+        let file = opened(file, &paths.partial, request.durable);
         let shared = Arc::new(Shared::new(file, request.expected.sha256, request.parts));
         let files = Files { shared: Arc::clone(&shared), journal: Arc::clone(&journal) };
         let job = Job::new(Arc::clone(&remote.core), files, request, &paths.partial);
@@ -268,6 +273,11 @@ fn take_up(paths: &Paths, mut record: Record) -> Result<(File, Record)> {
     let opened = options.create(true).truncate(false).open(&paths.partial);
     let file = opened.map_err(|e| RemoteError::io("making", paths.partial.display(), e))?;
     Ok((bounded(file, &mut record), record))
+}
+
+/// How the data is written: a file that stays is one like any other.
+fn opened(file: File, path: &Path, durable: bool) -> Partial {
+    if durable { Partial::cached(file) } else { Partial::uncached(file, path) }
 }
 
 fn bounded(file: File, record: &mut Record) -> File {

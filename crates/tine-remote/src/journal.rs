@@ -59,6 +59,8 @@ pub(crate) struct Record {
 pub(crate) struct Journal {
     file: File,
     path: PathBuf,
+    /// Whether it says that something is here, or may still say so after a crash.
+    vouches: bool,
     _lock: FileLock,
 }
 
@@ -93,7 +95,7 @@ impl Journal {
     fn with(lock: FileLock, path: &Path) -> Result<Self> {
         let descriptor: OwnedFd =
             lock.as_fd().try_clone_to_owned().map_err(|e| RemoteError::io("opening", path.display(), e))?;
-        Ok(Self { file: descriptor.into(), path: path.to_owned(), _lock: lock })
+        Ok(Self { file: descriptor.into(), path: path.to_owned(), vouches: true, _lock: lock })
     }
 
     fn failed(&self, source: std::io::Error) -> RemoteError {
@@ -110,23 +112,33 @@ impl Journal {
         }
         let (record, good) = parse(&text);
         self.file.set_len(good).map_err(|e| self.failed(e))?;
+        self.vouches = !text.is_empty();
         Ok(record)
     }
 
-    /// Forgets everything and begins with another object; durable when it returns.
+    /// Forgets everything and begins with another object. When it returns, nothing is vouched for even after a crash.
     pub(crate) fn begin(&mut self, object: &Object) -> Result<()> {
         self.file.set_len(0).map_err(|e| self.failed(e))?;
-        self.append(&Line::Object(object.clone()))
+        self.append(&Line::Object(object.clone()))?;
+        if self.vouches {
+            self.sync()?;
+        }
+        self.vouches = false;
+        Ok(())
     }
 
     /// Adds what is here. The data must be durable.
     pub(crate) fn have(&mut self, ranges: &RangeSet) -> Result<()> {
-        self.append(&Line::Have(ranges.iter().map(|r| (r.start, r.end)).collect()))
+        self.append(&Line::Have(ranges.iter().map(|r| (r.start, r.end)).collect()))?;
+        self.vouches = true;
+        self.sync()
     }
 
     /// Says that all is here, durable and checked for its length.
     pub(crate) fn complete(&mut self) -> Result<()> {
-        self.append(&Line::Complete)
+        self.append(&Line::Complete)?;
+        self.vouches = true;
+        self.sync()
     }
 
     /// Deletes the journal.
@@ -139,7 +151,10 @@ impl Journal {
             serde_json::to_vec(line).map_err(|e| RemoteError::Internal(format!("writing a journal: {e}")))?;
         text.push(b'\n');
         self.file.seek(SeekFrom::End(0)).map_err(|e| self.failed(e))?;
-        self.file.write_all(&text).map_err(|e| self.failed(e))?;
+        self.file.write_all(&text).map_err(|e| self.failed(e))
+    }
+
+    fn sync(&self) -> Result<()> {
         self.file.sync_data().map_err(|e| self.failed(e))
     }
 }

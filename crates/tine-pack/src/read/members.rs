@@ -198,6 +198,7 @@ impl<'a> Reading<'a> {
         let plain = step.manifest.layout != Layout::V3 || !step.place.role.is_paged();
         for piece in pieces {
             let mut buffer = self.crew.buffer()?;
+            // all of it is filled
             buffer.resize(piece.length(laying.size), 0);
             self.fill(&piece, &mut buffer)?;
             if plain {

@@ -1,6 +1,6 @@
 //! The course of a download: which version, by ranges or whole, begun anew when the file changes; and what is durable.
 
-use super::{DownloadRequest, Expected, state::Shared, stream::Stream};
+use super::{DownloadRequest, Expected, opened, state::Shared, stream::Stream};
 use crate::{
     error::{RemoteError, Result},
     journal::{Journal, Object, Record},
@@ -66,9 +66,15 @@ impl Files {
     fn save(&self) -> Result<()> {
         let mut journal = self.journal.lock().unwrap_or_else(PoisonError::into_inner);
         let Some(journal) = journal.as_mut() else { return Ok(()) };
-        let here = self.shared.here();
-        self.shared.file().sync_data().map_err(|e| RemoteError::io("writing", "the download", e))?;
-        journal.have(&here)
+        let (file, written) = self.shared.saving();
+        file.file().sync_data().map_err(|e| RemoteError::io("writing", "the download", e))?;
+        journal.have(&written)
+    }
+
+    /// Once nothing is written any more, makes durable what is new.
+    fn save_all(&self) -> Result<()> {
+        self.shared.settle();
+        if self.shared.unsaved() == 0 { Ok(()) } else { self.save() }
     }
 
     fn begin(&self, object: &Object) -> Result<()> {
@@ -78,7 +84,7 @@ impl Files {
 
     /// Forgets everything and begins with another file under the partial one's name: who reads the old one keeps it.
     /// The journal comes first, since it must never vouch for what another version left, and stays locked until all is done.
-    fn anew(&self, object: &Object, partial: &Path) -> Result<()> {
+    fn anew(&self, object: &Object, partial: &Path, durable: bool) -> Result<()> {
         let mut journal = self.journal.lock().unwrap_or_else(PoisonError::into_inner);
         journal.as_mut().map_or(Ok(()), |journal| journal.begin(object))?;
         let failed = |e| RemoteError::io("making", partial.display(), e);
@@ -87,7 +93,7 @@ impl Files {
             _ => {}
         }
         let file = File::options().read(true).write(true).create_new(true).open(partial).map_err(failed)?;
-        self.shared.restart(file);
+        self.shared.restart(opened(file, partial, durable));
         Ok(())
     }
 }
@@ -125,10 +131,9 @@ impl Job {
             () = shared.stopped() => Err(RemoteError::Cancelled),
             failed = saving(files.clone()) => Err(failed),
         };
-        let saved = match shared.unsaved() {
-            0 => Ok(()),
-            _ if fetched.is_ok() && !durable => Ok(()),
-            _ => aside(move || files.save()).await,
+        let saved = match &fetched {
+            Ok(()) if !durable => Ok(()),
+            _ => aside(move || files.save_all()).await,
         };
         let outcome = fetched.and(saved);
         shared.end(&outcome);
@@ -171,7 +176,8 @@ impl Job {
 
     async fn anew(&self) -> Result<()> {
         let (files, partial, object) = (self.files.clone(), self.partial.clone(), self.object.clone());
-        aside(move || files.anew(&object, &partial)).await
+        let durable = self.durable;
+        aside(move || files.anew(&object, &partial, durable)).await
     }
 
     async fn rounds(&mut self, source: &Source) -> Result<()> {

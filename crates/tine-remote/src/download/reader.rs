@@ -30,6 +30,7 @@ impl GrowingReader {
         let hasher = parts.is_none().then(Sha256::new);
         let parts = parts.map(VecDeque::from);
         let at = parts.as_ref().and_then(|parts| parts.front()).map_or(0, |part| part.start);
+        shared.begin_reading();
         Self { shared, at, generation: None, hasher, parts }
     }
 
@@ -68,7 +69,10 @@ impl GrowingReader {
         let left = usize::try_from(readable.upto.saturating_sub(self.at)).unwrap_or(usize::MAX);
         let wanted = left.min(buffer.len());
         let part = buffer.get_mut(..wanted).unwrap_or_default();
-        let got = readable.file.read_at(part, self.at)?;
+        let got = match &readable.piece {
+            Some(piece) => piece.bytes_from(self.at).read(part)?,
+            None => readable.file.file().read_at(part, self.at)?,
+        };
         // nothing of an older file is given out as of the newer
         self.same(self.shared.generation())?;
         let part = part.get(..got).unwrap_or_default();
@@ -79,6 +83,12 @@ impl GrowingReader {
         }
         self.at += got as u64;
         Ok(got)
+    }
+}
+
+impl Drop for GrowingReader {
+    fn drop(&mut self) {
+        self.shared.end_reading();
     }
 }
 

@@ -1,20 +1,27 @@
 //! What a download's streams, its readers and its owner share: which bytes are here, and how it stands.
 
-use super::DownloadStats;
+use super::{
+    DownloadStats,
+    kept::{Kept, PIECE, PIECES, Piece},
+    partial::Partial,
+};
 use crate::{
     error::{RemoteError, Result},
     ranges::{RangeSet, free},
 };
 use std::{
-    fs::File,
     io,
     ops::Range,
-    os::unix::fs::FileExt,
     sync::{Arc, Condvar, Mutex, MutexGuard, PoisonError},
     time::Duration,
 };
 use tine_model::Sha256Digest;
 use tokio::sync::{Notify, watch};
+
+/// How far ahead of a reader that has enough to read streams go, in bytes.
+const AHEAD: u64 = (PIECES * PIECE) as u64;
+/// How long they wait for it; then what they bring is read back from the disk.
+const PATIENCE: Duration = Duration::from_secs(1);
 
 /// Shared by everything that has to do with one download.
 #[derive(Debug)]
@@ -24,16 +31,26 @@ pub(super) struct Shared {
     stop: watch::Sender<bool>,
     /// Enough is new to be made durable.
     pub(super) dirty: Notify,
-    /// Held by who writes: the kernel has one write to a file at a time, and others spin meanwhile.
-    turn: Mutex<()>,
+    /// A reader has come further, or has nothing to read.
+    room: Notify,
 }
 
 #[derive(Debug)]
 struct Inner {
-    file: Arc<File>,
+    file: Arc<Partial>,
     /// Grows when everything begins anew: what was read before is of another file.
     generation: u64,
+    /// What has come: it is kept, or being written, or written.
     here: RangeSet,
+    written: RangeSet,
+    /// Pieces that have come and are not written yet.
+    underway: usize,
+    kept: Kept,
+    readers: usize,
+    /// Where the last read was.
+    read_at: u64,
+    /// A reader waits for what is not here.
+    starved: bool,
     claimed: RangeSet,
     /// What is not to be fetched.
     unwanted: RangeSet,
@@ -52,7 +69,9 @@ struct Inner {
 /// What a reader may read next.
 #[derive(Debug)]
 pub(super) struct Readable {
-    pub(super) file: Arc<File>,
+    /// What has it in memory.
+    pub(super) piece: Option<Arc<Piece>>,
+    pub(super) file: Arc<Partial>,
     pub(super) generation: u64,
     /// Everything before it is here.
     pub(super) upto: u64,
@@ -63,12 +82,18 @@ pub(super) struct Readable {
 
 impl Shared {
     /// Of a file of which only `parts` are wanted, if there are any.
-    pub(super) fn new(file: File, digest: Option<Sha256Digest>, parts: Option<&[Range<u64>]>) -> Self {
+    pub(super) fn new(file: Partial, digest: Option<Sha256Digest>, parts: Option<&[Range<u64>]>) -> Self {
         let wanted = parts.map(|parts| parts.iter().cloned().collect::<RangeSet>());
         let inner = Inner {
             file: Arc::new(file),
             generation: 0,
             here: RangeSet::default(),
+            written: RangeSet::default(),
+            underway: 0,
+            kept: Kept::default(),
+            readers: 0,
+            read_at: 0,
+            starved: false,
             claimed: RangeSet::default(),
             unwanted: wanted.map_or_else(RangeSet::default, |wanted| wanted.complement()),
             size: None,
@@ -87,7 +112,7 @@ impl Shared {
             changed: Condvar::new(),
             stop,
             dirty: Notify::new(),
-            turn: Mutex::default(),
+            room: Notify::new(),
         }
     }
 
@@ -152,6 +177,7 @@ impl Shared {
     pub(super) fn take_up(&self, here: RangeSet) {
         let mut inner = self.lock();
         inner.reused = here.total();
+        inner.written.clone_from(&here);
         inner.here = here;
         drop(inner);
         self.changed.notify_all();
@@ -173,24 +199,30 @@ impl Shared {
     }
 
     /// All begins anew, in another file: who still reads the old one keeps what it has.
-    pub(super) fn restart(&self, file: File) {
+    pub(super) fn restart(&self, file: Partial) {
         let mut inner = self.lock();
         inner.file = Arc::new(file);
         inner.generation += 1;
         inner.here.clear();
+        inner.written.clear();
+        inner.kept.clear();
         inner.claimed.clear();
         (inner.size, inner.reused, inner.unsaved) = (None, 0, 0);
         drop(inner);
         self.changed.notify_all();
     }
 
-    pub(super) fn file(&self) -> Arc<File> {
-        Arc::clone(&self.lock().file)
-    }
-    pub(super) fn here(&self) -> RangeSet {
+    /// The file and what is written of it, which is taken for saved from now on.
+    pub(super) fn saving(&self) -> (Arc<Partial>, RangeSet) {
         let mut inner = self.lock();
         inner.unsaved = 0;
-        inner.here.clone()
+        (Arc::clone(&inner.file), inner.written.clone())
+    }
+
+    /// Waits until nothing is being written.
+    pub(super) fn settle(&self) {
+        let settled = self.changed.wait_while(self.lock(), |inner| inner.underway > 0);
+        drop(settled.unwrap_or_else(PoisonError::into_inner));
     }
     pub(super) fn unsaved(&self) -> u64 {
         self.lock().unsaved
@@ -216,24 +248,68 @@ impl Shared {
         self.lock().claimed.clear();
     }
 
-    /// Writes what came for `at`; asks for it to be made durable when `sync_every` bytes are new.
-    pub(super) fn write(&self, at: u64, data: &[u8], sync_every: u64) -> Result<()> {
-        let file = self.file();
-        let turn = self.turn.lock().unwrap_or_else(PoisonError::into_inner);
-        file.write_all_at(data, at).map_err(|e| RemoteError::io("writing", "the download", e))?;
-        drop(turn);
-        let length = data.len() as u64;
-        let mut inner = self.lock();
-        inner.here.add(at..at.saturating_add(length));
-        inner.fetched += length;
-        inner.unsaved += length;
-        let due = inner.unsaved >= sync_every;
+    /// An empty piece for what comes at `at`.
+    pub(super) fn piece(&self, at: u64) -> Piece {
+        self.lock().kept.piece(at)
+    }
+
+    /// What has come for a generation of the file can be read from now on, and is to be written.
+    pub(super) fn came(shared: &Arc<Self>, generation: u64, piece: &Arc<Piece>) -> Underway {
+        let mut inner = shared.lock();
+        inner.underway += 1;
+        if inner.generation == generation {
+            inner.here.add(piece.at()..piece.end());
+            inner.fetched += piece.end() - piece.at();
+            if inner.readers > 0 && piece.end() > inner.read_at {
+                inner.kept.add(piece);
+            }
+        }
         drop(inner);
-        self.changed.notify_all();
-        if due {
+        shared.changed.notify_all();
+        Underway { shared: Arc::clone(shared), generation }
+    }
+
+    /// Writes what came; asks for it to be made durable when `sync_every` bytes are new. What came for an older file is dropped.
+    pub(super) fn write(&self, underway: &Underway, piece: &Piece, sync_every: u64) -> Result<()> {
+        let inner = self.lock();
+        let (file, size, current) = (Arc::clone(&inner.file), inner.size, inner.generation);
+        drop(inner);
+        if underway.generation != current {
+            return Ok(());
+        }
+        let failed = |e| RemoteError::io("writing", "the download", e);
+        file.write(piece.at(), piece.bytes(), size).map_err(failed)?;
+        let mut inner = self.lock();
+        if underway.generation == inner.generation {
+            inner.written.add(piece.at()..piece.end());
+            inner.unsaved += piece.end() - piece.at();
+        }
+        if inner.unsaved >= sync_every {
             self.dirty.notify_one();
         }
         Ok(())
+    }
+
+    /// Returns once a stream may go on at `at`: not while a reader is far behind and busy, but not for ever either.
+    pub(super) async fn room(&self, at: u64) {
+        let waiting = async {
+            loop {
+                let notified = self.room.notified();
+                tokio::pin!(notified);
+                notified.as_mut().enable();
+                if !self.is_far_ahead(at) {
+                    return;
+                }
+                notified.await;
+            }
+        };
+        // the disk has it, so it may go on
+        let _ = tokio::time::timeout(PATIENCE, waiting).await;
+    }
+
+    fn is_far_ahead(&self, at: u64) -> bool {
+        let inner = self.lock();
+        inner.readers > 0 && !inner.starved && at > inner.read_at.saturating_add(AHEAD)
     }
 
     /// Everything is over, well or not; only the first word counts.
@@ -249,26 +325,35 @@ impl Shared {
 
     // what readers ask
 
-    /// Waits until the byte at `at` is here, or the end is known to be there.
-    pub(super) fn wait_readable(&self, at: u64) -> io::Result<Readable> {
-        let waits = |inner: &mut Inner| {
-            inner.end.is_none() && inner.here.reach(at) <= at && inner.size.is_none_or(|size| at < size)
-        };
-        let inner = self.changed.wait_while(self.lock(), waits).unwrap_or_else(PoisonError::into_inner);
-        let upto = inner.here.reach(at);
-        if let (true, Some(Err((kind, why)))) = (upto <= at, &inner.end) {
-            // `Interrupted` would have the readers of the standard library try again
-            let kind =
-                if *kind == io::ErrorKind::Interrupted { io::ErrorKind::ConnectionAborted } else { *kind };
-            return Err(io::Error::new(kind, why.clone()));
+    pub(super) fn begin_reading(&self) {
+        self.lock().readers += 1;
+    }
+
+    pub(super) fn end_reading(&self) {
+        let mut inner = self.lock();
+        inner.readers -= 1;
+        if inner.readers == 0 {
+            inner.kept.clear();
         }
-        Ok(Readable {
-            file: Arc::clone(&inner.file),
-            generation: inner.generation,
-            upto,
-            size: inner.size,
-            digest: inner.digest,
-        })
+        drop(inner);
+        self.room.notify_waiters();
+    }
+
+    /// Waits until the byte at `at` can be read, or the end is known to be there.
+    pub(super) fn wait_readable(&self, at: u64) -> io::Result<Readable> {
+        let mut inner = self.lock();
+        inner.read_at = at;
+        let (passed, waits) = (inner.kept.pass(at), inner.is_waited_for(at));
+        inner.starved = waits;
+        if passed || waits {
+            self.room.notify_waiters();
+        }
+        if waits {
+            let waited = self.changed.wait_while(inner, |inner| inner.is_waited_for(at));
+            inner = waited.unwrap_or_else(PoisonError::into_inner);
+            inner.starved = false;
+        }
+        inner.readable(at)
     }
 
     pub(super) fn generation(&self) -> u64 {
@@ -281,6 +366,49 @@ impl Shared {
     }
 }
 
+impl Inner {
+    /// Where what can be read from `at` on ends, in one go; `at` when nothing can.
+    fn reach(&self, at: u64) -> u64 {
+        self.kept.find(at).map_or_else(|| self.written.reach(at), |piece| piece.end())
+    }
+
+    fn is_waited_for(&self, at: u64) -> bool {
+        self.end.is_none() && self.reach(at) <= at && self.size.is_none_or(|size| at < size)
+    }
+
+    fn readable(&self, at: u64) -> io::Result<Readable> {
+        let upto = self.reach(at);
+        if let (true, Some(Err((kind, why)))) = (upto <= at, &self.end) {
+            // `Interrupted` would have the readers of the standard library try again
+            let kind =
+                if *kind == io::ErrorKind::Interrupted { io::ErrorKind::ConnectionAborted } else { *kind };
+            return Err(io::Error::new(kind, why.clone()));
+        }
+        Ok(Readable {
+            piece: self.kept.find(at).map(Arc::clone),
+            file: Arc::clone(&self.file),
+            generation: self.generation,
+            upto,
+            size: self.size,
+            digest: self.digest,
+        })
+    }
+}
+
+/// A piece that has come and is not written yet; dropped when it is, or never will be.
+#[derive(Debug)]
+pub(super) struct Underway {
+    shared: Arc<Shared>,
+    generation: u64,
+}
+
+impl Drop for Underway {
+    fn drop(&mut self) {
+        self.shared.lock().underway -= 1;
+        self.shared.changed.notify_all();
+    }
+}
+
 #[cfg(test)]
 mod tests {
     use super::*;
@@ -290,7 +418,7 @@ mod tests {
     }
 
     fn parts(size: u64, here: impl IntoIterator<Item = Range<u64>>, wanted: Option<&[Range<u64>]>) -> Shared {
-        let shared = Shared::new(tempfile::tempfile().unwrap(), None, wanted);
+        let shared = Shared::new(Partial::cached(tempfile::tempfile().unwrap()), None, wanted);
         let mut set = RangeSet::default();
         here.into_iter().for_each(|r| set.add(r));
         shared.take_up(set);

@@ -1,6 +1,6 @@
 //! One stream of a download: asks for a part, checks the answer, writes what comes, goes on after breaks.
 
-use super::state::Shared;
+use super::{state::Shared, write_buffer::WriteBuffer};
 use crate::{
     error::RemoteError,
     location::Location,
@@ -37,6 +37,7 @@ impl Stream {
             self.block(range, Some(reply)).await?;
         }
         while let Some(range) = self.shared.claim(self.core.config.block()) {
+            self.shared.room(range.start).await;
             self.block(range, None).await?;
         }
         Ok(())
@@ -60,18 +61,29 @@ impl Stream {
             Some(reply) => reply,
             None => self.checked(*at..end).await?,
         };
-        let start = *at;
-        let mut body = reply.body;
+        let mut buffer = self.buffer(*at);
+        let came = self.take(reply, end, &mut buffer).await;
+        *at = buffer.at();
+        // what came before a break is gone on with
+        buffer.finish().await?;
+        came
+    }
+
+    fn buffer(&self, at: u64) -> WriteBuffer {
+        WriteBuffer::new(&self.shared, at, self.core.config.sync_every)
+    }
+
+    /// Takes an answer that is to end at `end`, no more and no less.
+    async fn take(&self, reply: Reply, end: u64, buffer: &mut WriteBuffer) -> Result<(), Fault> {
+        let (start, mut body) = (buffer.at(), reply.body);
         while let Some(chunk) = body.next().await {
             let chunk = chunk?;
-            let next = at.saturating_add(chunk.len() as u64);
-            if next > end {
+            if buffer.at().saturating_add(chunk.len() as u64) > end {
                 return Err(self.too_much(end - start));
             }
-            self.shared.write(*at, &chunk, self.core.config.sync_every)?;
-            *at = next;
+            buffer.add(&chunk).await?;
         }
-        if *at == end { Ok(()) } else { Err(self.broke_off()) }
+        if buffer.at() == end { Ok(()) } else { Err(self.broke_off()) }
     }
 
     /// A range of the version that is known; anything else is the end of this round.
@@ -89,23 +101,33 @@ impl Stream {
         }
     }
 
-    /// Writes an answer that is all of the file; returns its length.
+    /// Takes an answer that is all of the file; returns its length.
     pub(super) async fn whole(&self, reply: Reply, length: Option<u64>) -> Result<u64, Fault> {
-        let (mut at, mut body) = (0u64, reply.body);
-        let limit = length.unwrap_or(self.max_bytes);
+        let mut buffer = self.buffer(0);
+        let came = self.take_all(reply, length, &mut buffer).await;
+        let end = buffer.at();
+        buffer.finish().await?;
+        came.map(|()| end)
+    }
+
+    async fn take_all(
+        &self,
+        reply: Reply,
+        length: Option<u64>,
+        buffer: &mut WriteBuffer,
+    ) -> Result<(), Fault> {
+        let (limit, mut body) = (length.unwrap_or(self.max_bytes), reply.body);
         while let Some(chunk) = body.next().await {
             let chunk = chunk?;
-            let next = at.saturating_add(chunk.len() as u64);
-            if next > limit {
+            if buffer.at().saturating_add(chunk.len() as u64) > limit {
                 return Err(match length {
                     Some(length) => self.too_much(length),
                     None => RemoteError::too_large(&self.location, limit).into(),
                 });
             }
-            self.shared.write(at, &chunk, self.core.config.sync_every)?;
-            at = next;
+            buffer.add(&chunk).await?;
         }
-        if length.is_none_or(|length| at == length) { Ok(at) } else { Err(self.broke_off()) }
+        if length.is_none_or(|length| buffer.at() == length) { Ok(()) } else { Err(self.broke_off()) }
     }
 
     fn too_much(&self, asked: u64) -> Fault {

@@ -155,7 +155,8 @@ fn bytes_after_a_range_are_not_taken_for_content() {
 #[test]
 fn a_server_that_sends_more_than_it_announced_is_refused() {
     let (code, text, requests) = refused(|r, s| {
-        let end = r.range().unwrap().1;
+        // whoever asks for other parts waits, and hears of no ranges that would be another reason to stop
+        let Some((0, end)) = r.range() else { return std::thread::sleep(Duration::from_millis(300)) };
         let headers = format!("ETag: \"a\"\r\nContent-Range: bytes 0-{}/1000000\r\n", end - 1);
         send(s, "206 Partial Content", &headers, &vec![7; end as usize + 10]);
     });

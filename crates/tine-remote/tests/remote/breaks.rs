@@ -195,6 +195,35 @@ fn a_reader_reads_what_is_here_before_the_rest_has_come() {
 }
 
 #[test]
+fn a_reader_that_stands_still_holds_a_download_up_for_a_while_only() {
+    let (data, size) = (content(14 * MIB + 5, 3), 14 * MIB + 5);
+    let expected = data.clone();
+    let server = BadServer::start(move |r, s| serve(r, s, &data, "\"a\""));
+    let dir = tempfile::tempdir().unwrap();
+    let config = RemoteConfig { block: 2 * MIB, ..quick() };
+    let (remote, location) = (Remote::new(config).unwrap(), Location::parse(&server.url("/x")).unwrap());
+    let asked = DownloadRequest { durable: false, ..request(&location, dir.path()) };
+    let download = Download::start(&remote, asked, &Silent).unwrap();
+    let mut reader = download.reader();
+    let mut first = vec![0; 1000];
+    reader.read_exact(&mut first).unwrap();
+    let memory = Memory::default();
+    let begun = Instant::now();
+    let done = std::thread::scope(|scope| {
+        let finishing = scope.spawn(|| download.finish(&memory));
+        std::thread::sleep(Duration::from_millis(500));
+        let half = memory.done.load(Ordering::SeqCst);
+        assert!(half < size, "it goes no further than a reader is sure to follow: {half}");
+        finishing.join().unwrap().unwrap()
+    });
+    assert!(begun.elapsed() >= Duration::from_millis(900), "{:?}", begun.elapsed());
+    // what was not kept in memory is read from the disk
+    reader.read_to_end(&mut first).unwrap();
+    assert!(first == expected && std::fs::read(&done.path).unwrap() == expected);
+    assert_eq!(done.stats.fetched, size);
+}
+
+#[test]
 fn a_reader_hears_of_failure_and_of_change() {
     let data = content(SIZE, 3);
     let (open, wait) = gate();
