@@ -19,9 +19,11 @@ PEER = "`tar -S`, `zstd -T0 -3`"
 STEPS = "`openssl sha256`, `tar -S`, `zstd -3`, one thread, nothing made durable"
 SMALL, LARGE = (512, 80), (2048, 85)          # MiB of memory, and how much of it is zero
 GUEST = (2048, "guest")                       # MiB of the memory of a guest
-# what the guest does: reads every file it has, and keeps a heap of objects
-WORK = ("find / -xdev -type f -print0 | xargs -0 cat >/dev/null; "
-        "perl -e '$| = 1; %h = map { (qq(key$_) => {number => $_, text => qq(value of $_)}) } 1..55000; print qq(ready\\n); sleep 1e6' "
+# what the guest does: reads its libraries, holds what is compressed already (as wheels, archives and pictures are), and keeps a
+# heap of objects; so much of each that as many pages hold something, and as many bytes remain, as in the memory that the tool
+# that defined the first layout gives its figures for
+WORK = ("find /usr/lib -xdev -type f -print0 | xargs -0 cat >/dev/null; head -c 85M /dev/urandom >/run/compressed; "
+        "perl -e '$| = 1; %h = map { (qq(key$_) => {number => $_, text => qq(value of $_)}) } 1..25000; print qq(ready\\n); sleep 1e6' "
         ">/run/heap 2>&1 &")
 DISK = 1536
 ELSEWHERE = {   # seconds and bytes of its packing, seconds of its unpacking
@@ -400,7 +402,9 @@ def peak(pool):
             commands += [(f"pack, {layout}", pool.words("pack", "--tag", tag, "--format", layout, "-o", f"{out}.{layout}")),
                          (f"unpack, {layout}", pool.words("--yes", "unpack", "--force", "--tag", "peak", f"{out}.{layout}"))]
         server = Server(os.path.dirname(out))
-        commands.append(("pull, v3", pool.words("--yes", "pull", "--force", "--tag", "peak", f"{server.url}/{os.path.basename(out)}.v3")))
+        for layout in ("v3", "v1"):
+            url = f"{server.url}/{os.path.basename(out)}.{layout}"
+            commands.append((f"pull, {layout}", pool.words("--yes", "pull", "--force", "--tag", "peak", url)))
         peaks(pool, title_of(tag, path), commands)
         server.close()
         delete(pool, "peak")()
@@ -465,7 +469,7 @@ def pull(pool):
     ours = Case("`tine pull`", command(*pool.words("pull", url, "--tag", "pulled")), before=drop_caches, after=delete(pool, "pulled"))
     local = Case("`tine unpack` of the local file", command(*pool.words("unpack", file, "--tag", "pulled")), before=drop_caches, after=delete(pool, "pulled"))
     bare = Case("`curl`, four ranges at once, nothing made durable", shell(ranges(url, size, folder(pool, "ranges"))), before=drop_caches)
-    table(f"pull of {title_of(tag, path)} over loopback, cold cache", [(case, lambda: size, "") for case in (ours, bare, local)], rounds(5))
+    table(f"pull of {title_of(tag, path)} over loopback, cold cache", [(case, lambda: size, "") for case in (ours, bare, local)], rounds(9))
     server.close()
     slower = max(seconds(bare), seconds(local))
     row("pull over loopback, cold cache", "≤ 1.2 × the slower of a bare ranged download and `unpack` of a local file",

@@ -2,7 +2,7 @@
 
 use super::layers::Layers;
 use crate::{
-    crew::Crew,
+    crew::{Buffer, Crew},
     error::{PackError, Result},
     pieces::Piece,
 };
@@ -67,8 +67,8 @@ pub(super) struct Laying {
 }
 
 /// Has a chunk summed and written by one of the threads. `buffer` has zeros where nothing is stored.
-pub(super) fn lay(crew: &Crew, buffer: Vec<u8>, piece: Piece, laying: Arc<Laying>) {
-    let work = move |buffer: &mut Vec<u8>, own: &mut Vec<u8>| laying.chunk(&piece, buffer, own);
+pub(super) fn lay(crew: &Crew, buffer: Arc<Buffer>, piece: Piece, laying: Arc<Laying>) {
+    let work = move |buffer: &[u8], own: &mut Vec<u8>| laying.chunk(&piece, buffer, own);
     crew.run(buffer, Box::new(work));
 }
 
@@ -78,13 +78,13 @@ impl Laying {
         mem::take(&mut *self.sums.lock().unwrap_or_else(PoisonError::into_inner))
     }
 
-    fn chunk(&self, piece: &Piece, buffer: &mut Vec<u8>, own: &mut Vec<u8>) -> Result<()> {
+    fn chunk(&self, piece: &Piece, buffer: &[u8], own: &mut Vec<u8>) -> Result<()> {
         let length = buffer.len();
         let (content, ranges) = match &self.ground {
             Ground::Hole => (buffer, vec![(0, length)]),
             Ground::Parent(parent) => {
                 self.over_parent(parent, piece, buffer, own)?;
-                (own, piece.ranges.iter().map(|range| pages_of(*range, length)).collect())
+                (own.as_slice(), piece.ranges.iter().map(|range| pages_of(*range, length)).collect())
             }
         };
         let sum = chunk_sum(piece.number, content);

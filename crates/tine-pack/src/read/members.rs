@@ -33,9 +33,8 @@ type Tar = TarReader<FrameReader>;
 /// A pack being read.
 pub(super) struct Reading<'a> {
     tar: Tar,
-    // dropped before the crew, whose last owner waits for its threads
     hashing: Hashing,
-    crew: Arc<Crew>,
+    crew: Crew,
     limits: &'a Limits,
     room: Arc<Room>,
     reporter: &'a dyn Reporter,
@@ -45,8 +44,7 @@ pub(super) struct Reading<'a> {
 
 impl<'a> Reading<'a> {
     pub fn new(tar: Tar, crew: Crew, limits: &'a Limits, reporter: &'a dyn Reporter) -> Result<Self> {
-        let crew = Arc::new(crew);
-        let hashing = Hashing::start(Arc::clone(&crew))?;
+        let hashing = Hashing::start()?;
         let room = Arc::new(Room::new(limits.max_bytes));
         Ok(Self { tar, hashing, crew, limits, room, reporter, done: 0 })
     }
@@ -197,17 +195,17 @@ impl<'a> Reading<'a> {
     ) -> Result<Option<Sha256Digest>> {
         let plain = step.manifest.layout != Layout::V3 || !step.place.role.is_paged();
         for piece in pieces {
-            let mut buffer = self.crew.buffer()?;
+            let mut buffer = self.crew.buffer(self.reporter)?;
             // all of it is filled
             buffer.resize(piece.length(laying.size), 0);
             self.fill(&piece, &mut buffer)?;
+            let buffer = Arc::new(buffer);
             if plain {
-                self.hashing.chunk(buffer, piece, Arc::clone(laying))?;
-            } else {
-                lay(&self.crew, buffer, piece, Arc::clone(laying));
+                self.hashing.chunk(Arc::clone(&buffer), piece.offset())?;
             }
+            lay(&self.crew, buffer, piece, Arc::clone(laying));
         }
-        let digest = if plain { Some(self.hashing.end(laying.size)?) } else { None };
+        let digest = if plain { Some(self.hashing.end(laying.size, self.reporter)?) } else { None };
         self.crew.settle()?;
         Ok(digest)
     }

@@ -3,9 +3,12 @@
 use crate::support::{
     Broken, CHUNK, PAGE, Store, chain, compressed, noise, pack, refusal, sha256, source, unpack,
 };
-use std::{fmt::Write, time::Instant};
+use std::{
+    fmt::Write,
+    time::{Duration, Instant},
+};
 use tine_archive::{GnuFile, SparseMap};
-use tine_model::{ErrorCode, Silent};
+use tine_model::{ErrorCode, Reporter, Silent};
 use tine_pack::{Layout, Limits, PackError, Role, read};
 
 /// A tar made by hand.
@@ -452,6 +455,37 @@ fn a_sparse_entry_that_claims_a_terabyte() {
         let mut tar = Tar::default().file("manifest.toml", declared(8192).as_bytes()).file("vmstate", STATE);
         tar.0.extend(GnuFile { name: "memory.bin", mtime: 0 }.sparse(&map));
         assert!(unpack(&tar.content(&noise(1, 4096)).end()).is_err(), "{data:?}");
+    }
+}
+
+/// Cancelled some time after it was made.
+struct Impatient(Instant);
+
+impl Reporter for Impatient {
+    fn step(&self, _: &str, _: Option<u64>) {}
+    fn advance(&self, _: u64) {}
+    fn output(&self, _: &str) {}
+    fn note(&self, _: &str) {}
+    fn is_cancelled(&self) -> bool {
+        self.0.elapsed() > Duration::from_millis(200)
+    }
+}
+
+#[test]
+fn a_terabyte_of_zeros_before_or_after_data_is_not_waited_for_when_cancelled() {
+    let (size, data) = (1u64 << 40, noise(1, 32 << 20));
+    let text = head(1, "t")
+        + &files("files", &[("vmstate", STATE)])
+        + &format!("[[files]]\npath = \"memory.bin\"\nsize = {size}\nsha256 = \"{}\"\n", "0".repeat(64));
+    for at in [0, size - data.len() as u64] {
+        let tar = Tar::default().file("manifest.toml", text.as_bytes()).file("vmstate", STATE);
+        let pack = tar.sparse("memory.bin", size, &[(at, &data)]).end();
+        let impatient = Impatient(Instant::now());
+        let mut store = Store::default();
+        let result = read(&mut pack.as_slice(), &Limits::default(), &mut store, &impatient);
+        assert!(matches!(result, Err(PackError::Cancelled)), "{result:?}");
+        // its digest would take minutes
+        assert!(impatient.0.elapsed() < Duration::from_secs(20), "{:?}", impatient.0.elapsed());
     }
 }
 
