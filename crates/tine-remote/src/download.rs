@@ -64,7 +64,8 @@ pub struct DownloadRequest<'a> {
     /// digest is not checked.
     pub parts: Option<&'a [Range<u64>]>,
     /// Whether the whole file becomes durable under its name. Else it keeps that of an unfinished one, and what came last
-    /// may have to be fetched again: for who reads it while it comes, and deletes it then.
+    /// may have to be fetched again: for who reads it while it comes, and deletes it then. On btrfs such a file has no
+    /// checksums.
     pub durable: bool,
 }
 

@@ -129,15 +129,15 @@ impl Journal {
 
     /// Adds what is here. The data must be durable.
     pub(crate) fn have(&mut self, ranges: &RangeSet) -> Result<()> {
-        self.append(&Line::Have(ranges.iter().map(|r| (r.start, r.end)).collect()))?;
         self.vouches = true;
+        self.append(&Line::Have(ranges.iter().map(|r| (r.start, r.end)).collect()))?;
         self.sync()
     }
 
     /// Says that all is here, durable and checked for its length.
     pub(crate) fn complete(&mut self) -> Result<()> {
-        self.append(&Line::Complete)?;
         self.vouches = true;
+        self.append(&Line::Complete)?;
         self.sync()
     }
 
