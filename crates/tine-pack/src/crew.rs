@@ -41,7 +41,7 @@ pub(crate) struct Crew {
     threads: Vec<JoinHandle<()>>,
 }
 
-pub(crate) struct Shared {
+struct Shared {
     state: Mutex<State>,
     /// Something is to be done, or nothing ever will be.
     called: Condvar,
@@ -202,6 +202,9 @@ impl Drop for Crew {
             // one that died has said so
             let _ = thread.join();
         }
+        // what was not begun has buffers, which know where they go back to; they do that without the lock
+        let undone = std::mem::take(&mut self.shared.lock().queue);
+        drop(undone);
     }
 }
 
@@ -247,5 +250,8 @@ mod tests {
             };
             crew.run(Arc::new(buffer), Box::new(slow));
         }
+        let shared = Arc::downgrade(&crew.shared);
+        drop(crew);
+        assert!(shared.upgrade().is_none(), "something keeps what was never done");
     }
 }

@@ -62,7 +62,7 @@ impl Stream {
             None => self.checked(*at..end).await?,
         };
         let mut buffer = self.buffer(*at);
-        let came = self.take(reply, end, &mut buffer).await;
+        let came = self.take(reply, Some(end), &mut buffer).await;
         *at = buffer.at();
         // what came before a break is gone on with
         buffer.finish().await?;
@@ -73,17 +73,20 @@ impl Stream {
         WriteBuffer::new(&self.shared, at, self.core.config.sync_every)
     }
 
-    /// Takes an answer that is to end at `end`, no more and no less.
-    async fn take(&self, reply: Reply, end: u64, buffer: &mut WriteBuffer) -> Result<(), Fault> {
-        let (start, mut body) = (buffer.at(), reply.body);
+    /// Takes an answer that is to end at `end`, no more and no less; where that is not known, whatever is not too much.
+    async fn take(&self, reply: Reply, end: Option<u64>, buffer: &mut WriteBuffer) -> Result<(), Fault> {
+        let (start, limit, mut body) = (buffer.at(), end.unwrap_or(self.max_bytes), reply.body);
         while let Some(chunk) = body.next().await {
             let chunk = chunk?;
-            if buffer.at().saturating_add(chunk.len() as u64) > end {
-                return Err(self.too_much(end - start));
+            if buffer.at().saturating_add(chunk.len() as u64) > limit {
+                return Err(match end {
+                    Some(end) => self.too_much(end - start),
+                    None => RemoteError::too_large(&self.location, limit).into(),
+                });
             }
             buffer.add(&chunk).await?;
         }
-        if buffer.at() == end { Ok(()) } else { Err(self.broke_off()) }
+        if end.is_none_or(|end| buffer.at() == end) { Ok(()) } else { Err(self.broke_off()) }
     }
 
     /// A range of the version that is known; anything else is the end of this round.
@@ -104,30 +107,10 @@ impl Stream {
     /// Takes an answer that is all of the file; returns its length.
     pub(super) async fn whole(&self, reply: Reply, length: Option<u64>) -> Result<u64, Fault> {
         let mut buffer = self.buffer(0);
-        let came = self.take_all(reply, length, &mut buffer).await;
+        let came = self.take(reply, length, &mut buffer).await;
         let end = buffer.at();
         buffer.finish().await?;
         came.map(|()| end)
-    }
-
-    async fn take_all(
-        &self,
-        reply: Reply,
-        length: Option<u64>,
-        buffer: &mut WriteBuffer,
-    ) -> Result<(), Fault> {
-        let (limit, mut body) = (length.unwrap_or(self.max_bytes), reply.body);
-        while let Some(chunk) = body.next().await {
-            let chunk = chunk?;
-            if buffer.at().saturating_add(chunk.len() as u64) > limit {
-                return Err(match length {
-                    Some(length) => self.too_much(length),
-                    None => RemoteError::too_large(&self.location, limit).into(),
-                });
-            }
-            buffer.add(&chunk).await?;
-        }
-        if length.is_none_or(|length| buffer.at() == length) { Ok(()) } else { Err(self.broke_off()) }
     }
 
     fn too_much(&self, asked: u64) -> Fault {
