@@ -13,6 +13,7 @@ pub mod inode;
 pub mod interface;
 pub mod lock;
 pub mod loopdev;
+pub mod memory;
 pub mod mountpoint;
 pub mod namespace;
 pub mod open_listener;

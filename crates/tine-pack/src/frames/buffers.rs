@@ -1,6 +1,7 @@
 //! Buffers that go round, so that their pages are not taken from and given back to the kernel for every frame.
 
 use std::sync::{Mutex, PoisonError};
+use tine_sys::memory::prefer_large_pages;
 
 /// Spent buffers of one capacity.
 pub(super) struct Buffers {
@@ -18,7 +19,11 @@ impl Buffers {
     /// A buffer, empty or with whatever it last held.
     pub fn take(&self) -> Vec<u8> {
         let spent = self.spent.lock().unwrap_or_else(PoisonError::into_inner).pop();
-        spent.unwrap_or_else(|| Vec::with_capacity(self.capacity))
+        spent.unwrap_or_else(|| {
+            let mut new = Vec::with_capacity(self.capacity);
+            prefer_large_pages(new.spare_capacity_mut());
+            new
+        })
     }
 
     /// Takes a buffer back.

@@ -78,8 +78,7 @@ pub struct FrameStats {
 /// two threads and frames of 4 MiB at most 40 MiB are in use, and what zstd needs at the level.
 pub struct FrameWriter<W: Write> {
     out: W,
-    frame_max: usize,
-    /// The content of the next frame, whose buffer has the length `frame_max`.
+    /// The content of the next frame, whose buffer is as long as the longest.
     filling: Vec<u8>,
     filled: usize,
     under_way: VecDeque<Receiver<Result<Done>>>,
@@ -116,6 +115,15 @@ struct Shared {
     stored: Buffers,
 }
 
+impl Shared {
+    /// A buffer for the content of a frame, as long as the longest.
+    fn content(&self) -> Vec<u8> {
+        let mut buffer = self.content.take();
+        buffer.resize(self.compression.frame_max, 0);
+        buffer
+    }
+}
+
 impl<W: Write> FrameWriter<W> {
     /// Starts `threads` (1 to 16) that compress what is written and writes the frames to `out`.
     ///
@@ -123,12 +131,10 @@ impl<W: Write> FrameWriter<W> {
     /// No thread could be started.
     pub fn new(out: W, compression: Compression, threads: usize) -> io::Result<Self> {
         let threads = threads.clamp(1, THREADS_MAX);
-        let frame_max = compression.frame_max;
         let workers = Workers::start(compression, threads)?;
         Ok(Self {
             out,
-            frame_max,
-            filling: vec![0; frame_max],
+            filling: workers.shared.content(),
             filled: 0,
             under_way: VecDeque::new(),
             under_way_max: compression.under_way_max(threads),
@@ -210,9 +216,7 @@ impl<W: Write> FrameWriter<W> {
             self.write_next()?;
         }
         let length = mem::take(&mut self.filled);
-        let mut next = self.workers.shared.content.take();
-        next.resize(self.frame_max, 0);
-        let content = mem::replace(&mut self.filling, next);
+        let content = mem::replace(&mut self.filling, self.workers.shared.content());
         self.under_way.push_back(self.workers.compress(content, length)?);
         Ok(())
     }
