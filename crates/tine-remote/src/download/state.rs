@@ -18,8 +18,9 @@ use std::{
 use tine_model::Sha256Digest;
 use tokio::sync::{Notify, watch};
 
-/// How far ahead of a reader that has enough to read streams go, in bytes.
-const AHEAD: u64 = (PIECES * PIECE) as u64;
+/// How far ahead of a reader that has enough to read streams begin a piece, in bytes: so far that the pieces from the reader's
+/// own to that one are all kept.
+const AHEAD: u64 = ((PIECES - 2) * PIECE) as u64;
 /// How long they wait for it; then what they bring is read back from the disk.
 const PATIENCE: Duration = Duration::from_secs(1);
 

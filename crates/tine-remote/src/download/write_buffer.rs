@@ -49,16 +49,16 @@ impl WriteBuffer {
     /// Takes what has come. Waits while the disk is slower, and for a while where a reader is.
     pub(super) async fn add(&mut self, mut data: &[u8]) -> Result<()> {
         while !data.is_empty() {
-            let piece = self.piece.get_or_insert_with(|| {
+            if self.piece.is_none() {
+                self.shared.room(self.at).await;
                 self.begun = Instant::now();
-                self.shared.piece(self.at)
-            });
+            }
+            let piece = self.piece.get_or_insert_with(|| self.shared.piece(self.at));
             let taken = piece.fill(data);
             data = data.get(taken..).unwrap_or_default();
             self.at = self.at.saturating_add(taken as u64);
             if piece.is_full() || self.begun.elapsed() >= PATIENCE {
                 self.hand_over().await?;
-                self.shared.room(self.at).await;
             }
         }
         Ok(())
