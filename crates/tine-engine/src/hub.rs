@@ -103,6 +103,14 @@ pub fn registry(pool: &Pool, remote: &Remote, hub: &HubUrl, reporter: &dyn Repor
     Ok(checked.registry)
 }
 
+/// The same error with a hint that works as it is typed: with the hub, where one was named.
+pub fn hinting_at(hub: Option<&str>, error: Error) -> Error {
+    match (hub, error.hint.clone()) {
+        (Some(hub), Some(hint)) => error.hint(format!("{hint} --hub {hub}")),
+        _ => error,
+    }
+}
+
 /// A registry and its signature, as they came.
 #[derive(PartialEq)]
 struct Served {

@@ -156,7 +156,9 @@ fn unknown_names_are_told_with_near_ones() {
     let message = g.leaves_all("not_found", &["pull", "tine/nunpy", "--hub", &url]);
     assert!(message.contains("tine/numpy"), "{message}");
     let done = g.run(&["pull", "tine/nunpy", "--hub", &url]);
-    assert!(done.err.contains("\nhint: tine pull tine/numpy\n"), "{done:?}");
+    assert!(done.err.contains(&format!("\nhint: tine pull tine/numpy --hub {url}\n")), "{done:?}");
+    let done = g.run(&["pull", "a/b", "--hub", &url]);
+    assert!(done.err.contains(&format!("\nhint: tine hub list --hub {url}\n")), "{done:?}");
     assert!(g.leaves_all("not_found", &["pull", "a/b", "--hub", &url]).contains("no package a/b"));
     let message = g.leaves_all("not_found", &["pull", "tine/numpy@v9", "--hub", &url]);
     assert!(message.contains("v1") && message.contains("v2"), "{message}");

@@ -72,7 +72,8 @@ impl Wanted {
         let asked: PackageRef = request.target.parse()?;
         let hub = hub::url(engine, pool, request.hub.as_deref())?;
         let registry = hub::registry(pool, remote, &hub, reporter)?;
-        let found = registry.resolve(&asked.package, asked.version.as_ref())?;
+        let found = registry.resolve(&asked.package, asked.version.as_ref());
+        let found = found.map_err(|e| hub::hinting_at(request.hub.as_deref(), e.into()))?;
         let package = PackageRef {
             package: found.package.clone(),
             version: found.version.cloned().or_else(|| asked.version.clone()),

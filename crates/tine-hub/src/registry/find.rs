@@ -69,7 +69,7 @@ impl Registry {
             near => format!("the hub has no package {package}; there is {}", near.join(", ")),
         };
         let hint = near.first().map(|name| format!("tine pull {name}"));
-        HubError::NotFound { message, hint: hint.or_else(|| Some("tine images --hub".to_owned())) }
+        HubError::NotFound { message, hint: hint.or_else(|| Some("tine hub list".to_owned())) }
     }
 }
 

@@ -246,7 +246,7 @@ fn what_is_not_there_is_answered_with_what_comes_near() {
         assert_eq!(error.hint.as_deref(), Some("tine pull tine/python-numpy"));
     }
     let far: tine_model::Error = registry.resolve(&package_name("zzz/zzz"), None).unwrap_err().into();
-    assert_eq!(far.hint.as_deref(), Some("tine images --hub"));
+    assert_eq!(far.hint.as_deref(), Some("tine hub list"));
     let numpy = package_name("tine/python-numpy");
     let error: tine_model::Error = registry.resolve(&numpy, Some(&version("v77"))).unwrap_err().into();
     assert!(error.message.contains("latest, v1"), "{error}");
