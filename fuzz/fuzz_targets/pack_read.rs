@@ -20,7 +20,7 @@ use tine_pack::{
     outline, read,
 };
 
-const LIMITS: Limits = Limits { max_bytes: 1 << 20, max_file: 1 << 20 };
+const LIMITS: Limits = Limits { max_bytes: 1 << 20, max_file: 1 << 20, max_waiting: 1 << 20 };
 
 fuzz_target!(|input: &[u8]| {
     let Some((mode, bytes)) = input.split_first() else { return };

@@ -35,12 +35,15 @@ pub struct Limits {
     pub max_bytes: u64,
     /// Bytes of one file, holes included.
     pub max_file: u64,
+    /// Bytes of memory for content of the older layouts that waits for its plain digest: the one thread of that takes long
+    /// over holes, and has where nothing is a hole what was read meanwhile. Taken only as needed.
+    pub max_waiting: usize,
 }
 
 impl Default for Limits {
-    /// Files of 1 TiB, as many as there is room for.
+    /// Files of 1 TiB, as many as there is room for; 20 MiB wait.
     fn default() -> Self {
-        Self { max_bytes: u64::MAX, max_file: 1 << 40 }
+        Self { max_bytes: u64::MAX, max_file: 1 << 40, max_waiting: 20 << 20 }
     }
 }
 

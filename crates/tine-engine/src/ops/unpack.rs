@@ -15,6 +15,9 @@ use tine_model::{
 use tine_pack::{Begin, Limits, Link, Manifest, Receiver, Role, Unpacked, outline::Parts, sidecar};
 use tine_store::{OpenImage, Pool, StateStage};
 
+/// Bytes of memory for what waits for a plain digest, more than a pull can spare beside its download.
+const AHEAD: usize = 40 << 20;
+
 pub fn run(
     engine: &LocalEngine,
     request: &UnpackImage,
@@ -24,7 +27,7 @@ pub fn run(
 ) -> Result<UnpackReport> {
     let pool = engine.pool()?;
     let trust = Trust::of_file(&pool)?;
-    let intake = Intake::new(&pool, request, &trust, reporter);
+    let intake = Intake::new(&pool, request, &trust, reporter).reading_ahead(AHEAD);
     let received = match Plan::of(&pool, request, pack)? {
         Some(Plan { left_out, parts }) => {
             intake.leaving_out(left_out).receive(&mut Parts::new(pack, parts), siblings)?
@@ -63,6 +66,7 @@ pub(super) struct Intake<'p> {
     tags: Vec<ImageTag>,
     places: Vec<Place<'p>>,
     signed_by: Option<String>,
+    limits: Limits,
 }
 
 /// Where one image of the pack is.
@@ -116,7 +120,13 @@ impl<'p> Intake<'p> {
         reporter: &'p dyn Reporter,
     ) -> Self {
         let (left_out, tags, places) = (BTreeSet::new(), Vec::new(), Vec::new());
-        Self { pool, request, trust, reporter, left_out, tags, places, signed_by: None }
+        let limits = Limits::default();
+        Self { pool, request, trust, reporter, left_out, tags, places, signed_by: None, limits }
+    }
+
+    /// Gives reading that much memory for what waits for a plain digest, in bytes.
+    fn reading_ahead(self, max_waiting: usize) -> Self {
+        Self { limits: Limits { max_waiting, ..self.limits }, ..self }
     }
 
     /// Expects a stream without these links, as a [`Plan`] has found them here.
@@ -130,7 +140,7 @@ impl<'p> Intake<'p> {
         pack: &mut (dyn Read + Send),
         siblings: &Siblings<'_>,
     ) -> Result<Received<'p>> {
-        let limits = Limits { max_bytes: self.pool.room()?.available, ..Limits::default() };
+        let limits = Limits { max_bytes: self.pool.room()?.available, ..self.limits };
         let reporter = self.reporter;
         let mut unpacked = tine_pack::read(pack, &limits, &mut self, reporter)?;
         self.disk_from_beside(&mut unpacked, siblings)?;

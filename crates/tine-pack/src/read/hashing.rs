@@ -50,8 +50,8 @@ impl Hashing {
     }
 
     /// The digest of the file whose chunks have been added, `size` bytes in all. A hole may take minutes, and the reporter
-    /// need not wait for it.
-    pub fn end(&self, size: u64, reporter: &dyn Reporter) -> Result<Sha256Digest> {
+    /// need not wait for it; `meanwhile` is done again and again.
+    pub fn end(&self, size: u64, reporter: &dyn Reporter, meanwhile: impl Fn()) -> Result<Sha256Digest> {
         let (answer, answered) = sync_channel(1);
         self.send(Message::End { size, answer })?;
         loop {
@@ -61,7 +61,7 @@ impl Hashing {
                 Err(RecvTimeoutError::Timeout) if reporter.is_cancelled() => {
                     return Err(PackError::Cancelled);
                 }
-                Err(RecvTimeoutError::Timeout) => {}
+                Err(RecvTimeoutError::Timeout) => meanwhile(),
             }
         }
     }

@@ -133,10 +133,16 @@ impl Laying {
         drop(turn);
         let length = bytes.len() as u64;
         if self.waiting.fetch_add(length, Ordering::Relaxed) + length >= STEP {
-            self.waiting.store(0, Ordering::Relaxed);
-            tine_sys::btrfs::begin_write_back(self.file.as_fd());
+            self.begin_write_back();
         }
         Ok(())
+    }
+
+    /// Sends what has been written on its way to the disk.
+    pub fn begin_write_back(&self) {
+        if self.waiting.swap(0, Ordering::Relaxed) > 0 {
+            tine_sys::btrfs::begin_write_back(self.file.as_fd());
+        }
     }
 
     /// Makes a hole of what has become zero; where there are no holes, writes the zeros.

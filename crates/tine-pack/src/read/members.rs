@@ -21,12 +21,8 @@ use std::{
     sync::{Arc, Mutex, atomic::AtomicU64},
 };
 use tine_archive::{Member, MemberKind, TarReader};
-use tine_digest::ChunkSums;
+use tine_digest::{CHUNK, ChunkSums};
 use tine_model::{Reporter, Sha256Digest};
-
-/// Chunks that may wait for a plain digest, 24 MiB of them: its one thread takes long over holes, and has where nothing is
-/// a hole what was read meanwhile.
-const AHEAD: usize = 96;
 
 type Tar = TarReader<FrameReader>;
 
@@ -65,7 +61,7 @@ impl<'a> Reading<'a> {
         let total = links.flat_map(|(_, link)| &link.files).map(|file| file.stored).sum();
         self.reporter.step(&format!("unpacking {}", manifest.tag), Some(total));
         if manifest.layout != Layout::V3 {
-            self.crew.widen(AHEAD);
+            self.crew.widen(self.limits.max_waiting / CHUNK);
         }
         let links = self.links(&manifest, begin, next, receiver)?;
         Ok(Unpacked { links, consumed: self.tar.into_inner().consumed(), manifest })
@@ -205,7 +201,8 @@ impl<'a> Reading<'a> {
             }
             lay(&self.crew, buffer, piece, Arc::clone(laying));
         }
-        let digest = if plain { Some(self.hashing.end(laying.size, self.reporter)?) } else { None };
+        let end = || self.hashing.end(laying.size, self.reporter, || laying.begin_write_back());
+        let digest = plain.then(end).transpose()?;
         self.crew.settle()?;
         Ok(digest)
     }

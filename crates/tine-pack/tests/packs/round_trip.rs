@@ -348,6 +348,23 @@ fn more_than_there_is_room_for_is_refused_and_zeros_need_none() {
     }
 }
 
+#[test]
+fn how_much_may_wait_for_a_digest_makes_no_difference() {
+    // data, a hole that its digest takes long over, and more data than waits without any memory for it
+    let mut memory = vec![0; 600 * CHUNK];
+    memory[..CHUNK].copy_from_slice(&noise(1, CHUNK));
+    memory[560 * CHUNK..].copy_from_slice(&noise(2, 40 * CHUNK));
+    let machines = [Machine::new(&memory, None, b"state")];
+    for layout in [Layout::V1, Layout::V2] {
+        let pack = pack(&source(layout, &machines));
+        for max_waiting in [0, CHUNK - 1, 3 * CHUNK, 1 << 30] {
+            let limits = Limits { max_waiting, ..Limits::default() };
+            let (unpacked, store) = unpack_with(&pack, &limits, &Silent).unwrap();
+            same(&unpacked, &store, &machines);
+        }
+    }
+}
+
 /// Counts and cancels after so much.
 #[derive(Default)]
 struct Watch {
