@@ -150,9 +150,10 @@ fn is_ours(link: &Link) -> bool {
 }
 
 /// Makes a bridge nobody's, so that it can be deleted without the host-wide lock: the next box of the project
-/// gets another one meanwhile. Deleting a device takes tens of milliseconds.
-pub fn disown(dial: &mut Dial, link: &Link) -> Result<(), NetError> {
-    dial.set_alias(link, DISOWNED)
+/// gets another one meanwhile. Deleting a device takes tens of milliseconds. Nothing is done to one that is nobody's
+/// already: whoever disowned it may have deleted it by now.
+pub fn disown(dial: &mut Dial, found: &Found) -> Result<(), NetError> {
+    if found.is_disowned() { Ok(()) } else { dial.set_alias(&found.link, DISOWNED) }
 }
 
 /// Lets packets to and from 127.0.0.0/8 cross the bridge, so that a port published on the host's loopback leads

@@ -139,9 +139,18 @@ impl Dial {
             .map_err(NetError::io("plug in device", name))
     }
 
-    /// Deletes a device; nothing when there is none of that name.
+    /// Deletes the device of that name; nothing when there is none.
     pub fn delete_link(&mut self, name: &str) -> Result<(), NetError> {
-        match self.tell(Message::DelLink(fields::link_named(name)), NLM_F_ACK) {
+        self.delete_if_there(fields::link_named(name), name)
+    }
+
+    /// Deletes this very device, whatever has its name by now; nothing when it is gone.
+    pub fn delete(&mut self, link: &Link) -> Result<(), NetError> {
+        self.delete_if_there(fields::link_indexed(link.index), &link.name)
+    }
+
+    fn delete_if_there(&mut self, device: LinkMessage, name: &str) -> Result<(), NetError> {
+        match self.tell(Message::DelLink(device), NLM_F_ACK) {
             Err(e) if e.raw_os_error() == Some(ENODEV) => Ok(()),
             other => other.map_err(NetError::io("delete device", name)),
         }

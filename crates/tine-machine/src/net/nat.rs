@@ -10,6 +10,7 @@ use super::{
     device::{self, Device, GuestNetwork},
     dial::{Dial, VethPlan},
     error::NetError,
+    fields::Link,
     host::{self, HostLock, Namespace},
     kernel::Kernel,
     lease::{self, HeldLease, Lease, Leases},
@@ -143,9 +144,9 @@ impl NatAttachment {
     fn give_back(&mut self, held: HeldLease) -> Result<(), NetError> {
         let lock = HostLock::take(&self.net_dir)?;
         held.give_back()?;
-        let is_unused = retire_unused(&mut self.kernel, &self.net_dir, &self.bridge.name)?;
+        let retired = retire_unused(&mut self.kernel, &self.net_dir, &self.bridge.name)?;
         drop(lock);
-        if is_unused { self.kernel.dial.delete_link(&self.bridge.name) } else { Ok(()) }
+        retired.map_or(Ok(()), |bridge| self.kernel.dial.delete(&bridge))
     }
 }
 
@@ -250,31 +251,32 @@ fn write_names(net_dir: &Path, bridge: &Bridge) -> Result<(), NetError> {
 
 /// Takes away a bridge that nothing uses, and with the last bridge the firewall tables.
 pub fn remove_unused(kernel: &mut Kernel, net_dir: &Path, name: &str) -> Result<(), NetError> {
-    if retire_unused(kernel, net_dir, name)? { kernel.dial.delete_link(name) } else { Ok(()) }
+    let retired = retire_unused(kernel, net_dir, name)?;
+    retired.map_or(Ok(()), |bridge| kernel.dial.delete(&bridge))
 }
 
-/// Prepares the end of a bridge that no box holds a lease of and that has no ports: true when the device may be
-/// deleted, which needs no lock any more.
-fn retire_unused(kernel: &mut Kernel, net_dir: &Path, name: &str) -> Result<bool, NetError> {
+/// Prepares the end of a bridge that no box holds a lease of and that has no ports. The device that is returned may be
+/// deleted, which needs no lock any more: only that very device, since another may have its name by then.
+fn retire_unused(kernel: &mut Kernel, net_dir: &Path, name: &str) -> Result<Option<Link>, NetError> {
     let bridge_dir = net_dir.join(name);
     if !reclaim(&mut kernel.ruleset, &bridge_dir)?.taken().is_empty() {
-        return Ok(false);
+        return Ok(None);
     }
     let bridges = bridge::list(&mut kernel.dial)?;
     let found = bridges.iter().find(|bridge| bridge.link.name == name);
     if found.is_some_and(|bridge| !bridge.ports.is_empty()) {
-        return Ok(false);
+        return Ok(None);
     }
     host::remove_file(&hosts_file(&bridge_dir))?;
     // What is not empty holds something of somebody else.
     drop(std::fs::remove_dir(&bridge_dir));
     if let Some(bridge) = found {
-        bridge::disown(&mut kernel.dial, &bridge.link)?;
+        bridge::disown(&mut kernel.dial, bridge)?;
     }
     if bridges.iter().all(|bridge| bridge.link.name == name || bridge.is_disowned()) {
         nft::delete(&mut kernel.ruleset)?;
     }
-    Ok(true)
+    Ok(found.map(|bridge| bridge.link.clone()))
 }
 
 /// Removes what killed monitors have left of one bridge, and returns the leases that are held.

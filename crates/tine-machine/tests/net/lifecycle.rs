@@ -282,6 +282,30 @@ fn a_dropped_attachment_is_taken_away() {
 }
 
 #[test]
+fn sweeps_beside_boxes_that_come_and_go_meet_bridges_that_are_just_deleted() {
+    if !can_run() {
+        return;
+    }
+    let world = World::new();
+    let runtime_dir = world.runtime_dir();
+    let (done, until) = std::sync::mpsc::channel::<()>();
+    let sweeping = std::thread::spawn(move || {
+        while until.try_recv() == Err(std::sync::mpsc::TryRecvError::Empty) {
+            sweep(&runtime_dir, false).unwrap();
+        }
+    });
+    for _ in 0..40 {
+        let running = world.start(world.spec("red", "a"));
+        running.serve(80);
+        assert!(get(running.address(), 80).is_some(), "it has its bridge still");
+        running.stop().unwrap();
+    }
+    drop(done);
+    sweeping.join().unwrap();
+    assert_eq!(world.leftovers(), "");
+}
+
+#[test]
 fn a_bridge_left_half_made_is_made_anew_and_a_strangers_is_left_alone() {
     if !can_run() {
         return;
