@@ -20,18 +20,17 @@ pub fn is_zero(bytes: &[u8]) -> bool {
     bytes.chunks(PAGE).all(|page| ZEROS.get(..page.len()) == Some(page))
 }
 
-/// The sum of the chunk with this number, by its content; none when that is all zero. The last chunk of a file may be
-/// shorter than [`CHUNK`].
+/// The sum of a chunk, by its content; none when that is all zero. The last chunk of a file may be shorter than [`CHUNK`].
 #[must_use]
-pub fn chunk_sum(number: u64, content: &[u8]) -> Option<ChunkSum> {
-    let first = number.saturating_mul((CHUNK / PAGE) as u64);
-    let mut hasher = None;
-    for (page, bytes) in (first..).zip(content.chunks(PAGE)).filter(|(_, bytes)| !is_zero(bytes)) {
-        let hasher = hasher.get_or_insert_with(Sha256::new);
-        hasher.update(page.to_le_bytes());
-        hasher.update(bytes);
-    }
-    hasher.map(|hasher| hasher.finalize().into())
+pub fn chunk_sum(content: &[u8]) -> Option<ChunkSum> {
+    let counts = without_zeros_at_its_end(content);
+    (!counts.is_empty()).then(|| *blake3::hash(counts).as_bytes())
+}
+
+/// The pages up to the last one that is not all zero.
+fn without_zeros_at_its_end(content: &[u8]) -> &[u8] {
+    let zeros = content.chunks(PAGE).rev().take_while(|page| is_zero(page)).map(<[u8]>::len).sum();
+    content.len().checked_sub(zeros).and_then(|length| content.get(..length)).unwrap_or_default()
 }
 
 /// The sums of a file's chunks: 40 bytes for each 256 KiB that hold something.
@@ -79,15 +78,12 @@ mod tests {
     /// The definition, straight.
     fn plain(content: &[u8]) -> Sha256Digest {
         let mut whole = Sha256::new();
-        for (number, chunk) in content.chunks(CHUNK).enumerate().filter(|(_, c)| c.iter().any(|b| *b != 0)) {
-            let mut sum = Sha256::new();
-            let pages = chunk.chunks(PAGE).enumerate().filter(|(_, p)| p.iter().any(|b| *b != 0));
-            for (page, bytes) in pages {
-                sum.update(((number * CHUNK / PAGE + page) as u64).to_le_bytes());
-                sum.update(bytes);
+        for (number, chunk) in content.chunks(CHUNK).enumerate() {
+            let pages: Vec<&[u8]> = chunk.chunks(PAGE).collect();
+            if let Some(last) = pages.iter().rposition(|page| page.iter().any(|byte| *byte != 0)) {
+                whole.update((number as u64).to_le_bytes());
+                whole.update(blake3::hash(&pages[..=last].concat()).as_bytes());
             }
-            whole.update((number as u64).to_le_bytes());
-            whole.update(sum.finalize());
         }
         Sha256Digest(whole.finalize().into())
     }
@@ -98,7 +94,7 @@ mod tests {
         sums.extend(
             (0..)
                 .zip(content.chunks(CHUNK))
-                .map(|(n, c)| (n, chunk_sum(n, c)))
+                .map(|(n, c)| (n, chunk_sum(c)))
                 .collect::<Vec<_>>()
                 .into_iter()
                 .rev(),
@@ -130,6 +126,15 @@ mod tests {
         let one = with(0, 1);
         for other in [with(1, 1), with(PAGE, 1), with(CHUNK, 1), with(0, 2), summed(&[]).digest()] {
             assert_ne!(one, other);
+        }
+    }
+
+    #[test]
+    fn zeros_behind_the_data_count_as_little_as_holes() {
+        let data = [vec![0; PAGE], vec![7; PAGE]].concat();
+        for zeros in [PAGE, CHUNK - 2 * PAGE, CHUNK, 3 * CHUNK + 1] {
+            let longer = [data.clone(), vec![0; zeros]].concat();
+            assert_eq!(summed(&longer), summed(&data));
         }
     }
 

@@ -277,7 +277,7 @@ impl<S: HubStorage> Hub<S> {
         let config = self.ready(lock.as_ref())?;
         let gone = self.change(&config, publisher, |registry| {
             let before = names::referenced(registry, &config);
-            registry.remove(package, version)?;
+            registry.remove(package, version).map_err(|error| self.look_at_list(error))?;
             let after = names::referenced(registry, &config);
             let gone: BTreeSet<String> = before.difference(&after).cloned().collect();
             if lock.is_some() {
@@ -288,6 +288,15 @@ impl<S: HubStorage> Hub<S> {
         match lock {
             Some(_) => self.finish(gone.map(drop)),
             None => gone?.iter().try_for_each(|name| self.storage.delete(name)),
+        }
+    }
+
+    /// Hints at what the hub has, instead of at something to pull.
+    fn look_at_list(&self, error: HubError) -> HubError {
+        let hint = || Some(format!("tine hub list --hub {}", self.storage.place()));
+        match error {
+            HubError::NotFound { message, .. } => HubError::NotFound { message, hint: hint() },
+            other => other,
         }
     }
 

@@ -87,7 +87,7 @@ impl Laying {
                 (own.as_slice(), piece.ranges.iter().map(|range| pages_of(*range, length)).collect())
             }
         };
-        let sum = chunk_sum(piece.number, content);
+        let sum = chunk_sum(content);
         self.sums.lock().unwrap_or_else(PoisonError::into_inner).set(piece.number, sum);
         for (from, to) in ranges {
             self.write(content.get(from..to).unwrap_or_default(), piece.offset() + from as u64)?;

@@ -81,7 +81,7 @@ fn ended(thread: Option<ScopedJoinHandle<'_, io::Result<ChunkSums>>>) -> Result<
 fn lay(file: &File, chunks: &Receiver<(u64, Vec<u8>)>, spent: &SyncSender<Vec<u8>>) -> io::Result<ChunkSums> {
     let mut sums = ChunkSums::new();
     for (number, chunk) in chunks {
-        sums.set(number, chunk_sum(number, &chunk));
+        sums.set(number, chunk_sum(&chunk));
         write_data(file, &chunk, number * CHUNK as u64)?;
         // who has gone needs it no more
         let _ = spent.try_send(chunk);
