@@ -104,6 +104,22 @@ fn pause_freezes_and_resume_thaws() {
 }
 
 #[test]
+fn an_exec_whose_time_is_over_waits_for_no_box_that_stands_still() {
+    require!("container");
+    let f = Fixture::with_boxes(&["b"]);
+    let done = std::thread::scope(|scope| {
+        let exec = scope.spawn(|| f.run(&["exec", "b", "--timeout", "5", "--", "sleep", "4321"]));
+        eventually("it sleeps", || f.run(&["ps", "b"]).out.contains("sleep 4321"));
+        f.ok(&["pause", "b"]);
+        exec.join().unwrap()
+    });
+    assert!(done.code == 125 && done.err.contains("tine resume b"), "{done:?}");
+    f.ok(&["resume", "b"]);
+    eventually("what ran has ended", || !f.ok(&["ps", "b"]).contains("sleep 4321"));
+    f.ok(&["stop", "b"]);
+}
+
+#[test]
 fn a_paused_box_can_be_stopped_and_deleted() {
     require!("container");
     let f = Fixture::with_boxes(&["a", "b"]);

@@ -1,7 +1,8 @@
 //! Running a program in a box: the side of whoever asks.
 //!
 //! No descriptor of a host's file, device, directory or terminal goes into the box, whose root could open it anew with
-//! other rights: pipes and Unix sockets pass through, everything else is copied. The box's answers are an attacker's.
+//! other rights: pipes and Unix sockets pass through where there is no time limit, everything else is copied. The box's
+//! answers are an attacker's.
 
 mod pump;
 mod streams;
@@ -14,7 +15,7 @@ use crate::{
 };
 use pump::Pump;
 use rustix::{
-    event::{PollFd, PollFlags},
+    event::{PollFd, PollFlags, Timespec},
     io::Errno,
     net::Shutdown,
 };
@@ -32,6 +33,11 @@ use tine_sys::terminal;
 const PATIENCE: Duration = Duration::from_secs(15);
 /// What a program is told to have ended with whose box ended before it: as if by SIGKILL.
 const BOX_ENDED: u8 = 137;
+/// What a program is told to have ended with whose time was over.
+const TIMED_OUT: u8 = 124;
+/// How much longer than its time a program is waited for: ending it is the box's work, which a box that stands still or
+/// is hostile does not do.
+const BOX_PATIENCE: Duration = Duration::from_secs(10);
 
 /// Where a program runs.
 #[derive(Debug, Clone, Copy)]
@@ -46,11 +52,12 @@ pub struct ExecContext<'a> {
 
 /// Runs a program in a running box. Returns when the program itself has ended and everything it had written by then
 /// has been passed on; what descendants of it write later is lost unless the streams passed through. When the caller
-/// dies, the program gets SIGHUP, and SIGKILL two seconds later.
+/// dies, the program gets SIGHUP, and SIGKILL two seconds later. A program whose time is over is not waited for much longer,
+/// also where its box does not end it; it is told to have ended with 124 then.
 ///
 /// # Errors
-/// [`MachineError::NotRunning`], [`MachineError::Paused`], [`MachineError::Stopping`], [`MachineError::NoSuchUser`],
-/// an unusable request, or the kernel's. A program that cannot be executed is no error: it ends with 126 or 127 after
+/// [`MachineError::NotRunning`], [`MachineError::Paused`] also when its time was over in a box that was paused meanwhile,
+/// [`MachineError::Stopping`], [`MachineError::NoSuchUser`], an unusable request, or the kernel's. A program that cannot be executed is no error: it ends with 126 or 127 after
 /// saying why on its standard error.
 pub fn exec(
     context: ExecContext<'_>,
@@ -70,7 +77,7 @@ pub fn exec(
     if !request.background {
         forward_events(events, Arc::clone(&shared));
     }
-    let outcome = Session::new(request, &shared, plan).run();
+    let outcome = Session::new(context.run_dir, request, &shared, plan).run();
     shared.close();
     outcome
 }
@@ -157,6 +164,7 @@ fn forward_events(events: Receiver<ExecEvent>, shared: Arc<Shared>) {
 
 /// One exec from the request to the outcome.
 struct Session<'a> {
+    run_dir: &'a Path,
     request: &'a ExecRequest,
     shared: &'a Shared,
     reader: FrameReader,
@@ -166,12 +174,16 @@ struct Session<'a> {
     started: bool,
     /// Why output did not reach the caller.
     failure: Option<Errno>,
+    /// When the program is no longer waited for.
+    deadline: Option<Instant>,
 }
 
 impl<'a> Session<'a> {
-    fn new(request: &'a ExecRequest, shared: &'a Shared, plan: Plan) -> Self {
+    fn new(run_dir: &'a Path, request: &'a ExecRequest, shared: &'a Shared, plan: Plan) -> Self {
         let Plan { pumps, terminal, .. } = plan;
+        let patience = |seconds| Duration::from_secs(u64::from(seconds)) + BOX_PATIENCE;
         Self {
+            run_dir,
             request,
             shared,
             reader: FrameReader::new(MAX_REPLY),
@@ -179,6 +191,7 @@ impl<'a> Session<'a> {
             terminal,
             started: false,
             failure: None,
+            deadline: request.timeout_seconds.map(|seconds| Instant::now() + patience(seconds)),
         }
     }
 
@@ -194,13 +207,19 @@ impl<'a> Session<'a> {
             if answered && let Some(outcome) = self.hear()? {
                 return Ok(outcome);
             }
+            if self.deadline.is_some_and(|deadline| Instant::now() >= deadline) {
+                control::require_running(self.run_dir)?;
+                return self.finish(TIMED_OUT);
+            }
         }
     }
 
     fn wait(&self) -> MachineResult<(bool, Vec<bool>)> {
         let mut fds = vec![PollFd::new(&self.shared.socket, PollFlags::IN)];
         fds.extend(self.pumps.iter().filter_map(Pump::interest));
-        match rustix::event::poll(&mut fds, None) {
+        let left = self.deadline.map(|deadline| deadline.saturating_duration_since(Instant::now()));
+        let left = left.and_then(|left| Timespec::try_from(left).ok());
+        match rustix::event::poll(&mut fds, left.as_ref()) {
             Ok(_) => {}
             Err(Errno::INTR) => return Ok((false, Vec::new())),
             Err(e) => return Err(MachineError::io("wait for", "program", e)),

@@ -35,6 +35,9 @@ impl Plan {
         let mut plan =
             Self { kinds: [Stream::Null; 3], passed: Vec::new(), pumps: Vec::new(), terminal: None };
         let [stdin, stdout, stderr] = streams;
+        // The monitor of a vm box copies, and what it sets on a descriptor must not reach the caller's. Whose program has a
+        // time limit may wait for the end of its output too, which a descendant or a box that stands still would keep open.
+        let through = kind == BoxKind::Container && request.timeout_seconds.is_none();
         if request.background {
             plan.kinds = [Stream::Null, Stream::Log, Stream::Log];
         } else if request.tty.is_some() {
@@ -42,19 +45,18 @@ impl Plan {
         } else {
             for (index, stream) in [stdin, stdout, stderr].into_iter().enumerate() {
                 if let Some(stream) = stream {
-                    plan.kinds[index] = plan.wire(stream, index == 0, kind)?;
+                    plan.kinds[index] = plan.wire(stream, index == 0, through)?;
                 }
             }
         }
         Ok(plan)
     }
 
-    fn wire(&mut self, stream: OwnedFd, input: bool, kind: BoxKind) -> MachineResult<Stream> {
-        match (classify(&stream)?, kind) {
-            (Class::Null, _) => return Ok(Stream::Null),
-            (Class::Harmless, BoxKind::Container) => self.passed.push(stream),
-            // the monitor of a vm box copies, and what it sets on a descriptor must not reach the caller's
-            (Class::Host, _) | (Class::Harmless, BoxKind::Vm) => {
+    fn wire(&mut self, stream: OwnedFd, input: bool, through: bool) -> MachineResult<Stream> {
+        match classify(&stream)? {
+            Class::Null => return Ok(Stream::Null),
+            Class::Harmless if through => self.passed.push(stream),
+            Class::Host | Class::Harmless => {
                 let (read, write) =
                     pipe_with(PipeFlags::CLOEXEC).map_err(|e| MachineError::io("make", "pipe", e))?;
                 let (theirs, pump) = if input {
