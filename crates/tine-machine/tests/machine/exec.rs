@@ -175,9 +175,9 @@ fn time_limits_end_a_program_also_one_that_ignores_the_first_signal() {
     let started = Instant::now();
     let limited = |script: &str| ExecRequest { timeout_seconds: Some(1), ..command(&["sh", "-c", script]) };
     assert_eq!(tested.exec(&limited("sleep 60")).unwrap().code, 124);
-    assert!(started.elapsed() < Duration::from_secs(3));
+    assert!(started.elapsed() < Duration::from_secs(9));
     assert_eq!(tested.exec(&limited("trap '' TERM; while :; do sleep 0.1; done")).unwrap().code, 124);
-    assert!(started.elapsed() < Duration::from_secs(8));
+    assert!(started.elapsed() < Duration::from_secs(11));
     assert_eq!(tested.exec(&limited("exit 4")).unwrap().code, 4);
 }
 
@@ -193,7 +193,7 @@ fn descendants_that_keep_the_output_open_do_not_hold_up_the_end() {
     let request = command(&["sh", "-c", "sleep 20 & echo done"]);
     let outcome = tine_machine::exec(tested.context(), &request, to_file).unwrap();
     assert_eq!(outcome, ExecOutcome::Exited { code: 0 });
-    assert!(started.elapsed() < Duration::from_secs(5));
+    assert!(started.elapsed() < Duration::from_secs(15));
 }
 
 #[test]

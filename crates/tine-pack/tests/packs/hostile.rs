@@ -393,7 +393,7 @@ fn a_manifest_of_hundreds_of_mebibytes() {
     assert!(pack.len() < 1 << 20);
     let begun = Instant::now();
     refused(&pack, "manifest.toml in the pack has more than 1048576 bytes");
-    assert!(begun.elapsed().as_secs() < 5);
+    assert!(begun.elapsed().as_secs() < 30);
     // without one that large, too
     let comment = "#".repeat(1 << 20);
     refused(&with_manifest(&(manifest() + &comment)).end(), "more than 1048576 bytes");

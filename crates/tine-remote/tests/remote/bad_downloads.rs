@@ -241,14 +241,14 @@ fn a_silent_server_is_left_after_the_retries() {
                 format!("ETag: \"a\"\r\nContent-Length: 65536\r\nContent-Range: bytes 0-65535/{SIZE}\r\n");
             send(s, "206 Partial Content", &headers, &data[..1000]);
         }
-        std::thread::sleep(Duration::from_secs(8));
+        std::thread::sleep(Duration::from_secs(60));
     });
     let config = RemoteConfig { idle_timeout: Duration::from_millis(300), ..quick() };
     let dir = tempfile::tempdir().unwrap();
     let error = fetch_with(config, &server.url("/x"), dir.path(), &Memory::default()).unwrap_err();
     assert_eq!(error.code(), ErrorCode::Unreachable);
     assert!(error.to_string().contains("silent"), "{error}");
-    assert!(begun.elapsed() < Duration::from_secs(7), "{:?}", begun.elapsed());
+    assert!(begun.elapsed() < Duration::from_secs(40), "{:?}", begun.elapsed());
 }
 
 #[test]
@@ -357,7 +357,7 @@ fn a_dripping_server_does_not_hold_a_small_fetch_beyond_its_deadline() {
         .fetch_small(&Location::parse(&server.url("/")).unwrap(), 1 << 20)
         .unwrap_err();
     assert_eq!(error.code(), ErrorCode::Unreachable);
-    assert!(begun.elapsed() < Duration::from_secs(5));
+    assert!(begun.elapsed() < Duration::from_secs(20));
 }
 
 #[test]

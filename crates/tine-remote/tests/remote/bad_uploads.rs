@@ -97,14 +97,14 @@ fn a_connection_that_breaks_or_stalls_is_an_error() {
     let (done, _) = put(|_, _| {});
     assert_eq!(done.unwrap_err().code(), ErrorCode::Unreachable);
     let server = BadServer::start(|_, s| {
-        std::thread::sleep(Duration::from_secs(6));
+        std::thread::sleep(Duration::from_secs(60));
         drop(s.shutdown(std::net::Shutdown::Both));
     });
     let config = RemoteConfig { idle_timeout: Duration::from_millis(400), ..quick() };
     let begun = Instant::now();
     let error = put_with(config, &server.url("/p"), &content(30 * MIB, 1), &Memory::default()).unwrap_err();
     assert!(error.to_string().contains("stalled"), "{error}");
-    assert!(begun.elapsed() < Duration::from_secs(5));
+    assert!(begun.elapsed() < Duration::from_secs(30));
 }
 
 #[test]
@@ -120,7 +120,7 @@ fn busy_servers_are_asked_again() {
 
 #[test]
 fn an_upload_can_be_cancelled() {
-    let server = BadServer::start(|_, _| std::thread::sleep(Duration::from_secs(3)));
+    let server = BadServer::start(|_, _| std::thread::sleep(Duration::from_secs(60)));
     let memory = Memory::default();
     memory.cancel.store(true, Ordering::SeqCst);
     let data = content(30 * MIB, 1);
@@ -128,7 +128,7 @@ fn an_upload_can_be_cancelled() {
     let error = put_with(quick(), &server.url("/p"), &data, &memory).unwrap_err();
     assert_eq!(error.code(), ErrorCode::Cancelled);
     // 200 ms are promised of a machine with time to spare; this includes writing the file
-    assert!(begun.elapsed() < Duration::from_secs(2));
+    assert!(begun.elapsed() < Duration::from_secs(20));
 }
 
 #[test]
