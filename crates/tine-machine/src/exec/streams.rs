@@ -17,6 +17,10 @@ use tine_model::{BoxKind, ExecRequest};
 pub(super) struct Plan {
     /// What the init is told about input, output and error.
     pub(super) kinds: [Stream; 3],
+    /// Whether pipes and Unix sockets go into the box. The monitor of a vm box copies, and what it sets on a descriptor must
+    /// not reach the caller's. Whose program has a time limit may wait for the end of its output too, which a descendant or a
+    /// box that stands still would keep open.
+    through: bool,
     /// The descriptors that go into the box.
     pub(super) passed: Vec<OwnedFd>,
     /// What is copied here.
@@ -32,12 +36,10 @@ impl Plan {
         streams: [Option<OwnedFd>; 3],
         kind: BoxKind,
     ) -> MachineResult<Self> {
-        let mut plan =
-            Self { kinds: [Stream::Null; 3], passed: Vec::new(), pumps: Vec::new(), terminal: None };
-        let [stdin, stdout, stderr] = streams;
-        // The monitor of a vm box copies, and what it sets on a descriptor must not reach the caller's. Whose program has a
-        // time limit may wait for the end of its output too, which a descendant or a box that stands still would keep open.
         let through = kind == BoxKind::Container && request.timeout_seconds.is_none();
+        let mut plan =
+            Self { kinds: [Stream::Null; 3], through, passed: Vec::new(), pumps: Vec::new(), terminal: None };
+        let [stdin, stdout, stderr] = streams;
         if request.background {
             plan.kinds = [Stream::Null, Stream::Log, Stream::Log];
         } else if request.tty.is_some() {
@@ -45,17 +47,17 @@ impl Plan {
         } else {
             for (index, stream) in [stdin, stdout, stderr].into_iter().enumerate() {
                 if let Some(stream) = stream {
-                    plan.kinds[index] = plan.wire(stream, index == 0, through)?;
+                    plan.kinds[index] = plan.wire(stream, index == 0)?;
                 }
             }
         }
         Ok(plan)
     }
 
-    fn wire(&mut self, stream: OwnedFd, input: bool, through: bool) -> MachineResult<Stream> {
+    fn wire(&mut self, stream: OwnedFd, input: bool) -> MachineResult<Stream> {
         match classify(&stream)? {
             Class::Null => return Ok(Stream::Null),
-            Class::Harmless if through => self.passed.push(stream),
+            Class::Harmless if self.through => self.passed.push(stream),
             Class::Host | Class::Harmless => {
                 let (read, write) =
                     pipe_with(PipeFlags::CLOEXEC).map_err(|e| MachineError::io("make", "pipe", e))?;
