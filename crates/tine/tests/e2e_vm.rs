@@ -9,7 +9,9 @@ mod support;
 #[path = "support/terminal.rs"]
 mod terminal;
 
-use machine::{Going, MEMORY, cgroups, making, pool, processes, status, with_machine, within, word};
+use machine::{
+    Going, MEMORY, cgroups, engines, making, pool, processes, status, wall_clock, with_machine, within, word,
+};
 use rustix::process::Signal;
 use std::time::Duration;
 use support::{Fixture, eventually};
@@ -246,6 +248,21 @@ fn a_machine_that_removes_itself_does() {
     within(10, "it is gone", || f.ok(&["-q", "list"]).is_empty());
     within(10, "its processes too", || processes(&f).is_empty());
     assert_eq!(f.staging(), Vec::<String>::new());
+}
+
+#[test]
+fn a_machine_that_a_busy_host_does_not_run_for_seconds_knows_the_time_afterwards() {
+    require!("vm");
+    let f = with_machine("m");
+    let engine = rustix::process::Pid::from_raw(engines(&f)[0].cast_signed()).unwrap();
+    rustix::process::kill_process(engine, Signal::STOP).unwrap();
+    // longer than a guest's shortest timer lasts
+    std::thread::sleep(Duration::from_secs(6));
+    rustix::process::kill_process(engine, Signal::CONT).unwrap();
+    let before = wall_clock();
+    let said: f64 = f.sh("m", "date +%s.%N").trim().parse().unwrap();
+    assert!((before - 0.2..wall_clock() + 0.2).contains(&said), "{} s behind", before - said);
+    f.ok(&["delete", "m", "--yes"]);
 }
 
 #[test]
