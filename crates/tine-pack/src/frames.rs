@@ -11,6 +11,7 @@ mod buffers;
 mod format;
 mod read;
 mod split;
+mod spread;
 mod table;
 mod write;
 

@@ -52,6 +52,30 @@ fn the_bytes_do_not_depend_on_threads_or_on_how_they_come() {
 }
 
 #[test]
+fn a_frame_of_evenly_spread_bytes_is_compressed_as_its_own_content_says_whatever_comes_before_it() {
+    let written = |compression, threads, frames: &[&[u8]]| {
+        let mut writer = FrameWriter::new(Vec::new(), compression, threads).unwrap();
+        for frame in frames {
+            writer.write_all(frame).unwrap();
+            writer.boundary().unwrap();
+        }
+        writer.finish_without_table().unwrap()
+    };
+    let text = content(FRAME_MAX, 9);
+    // noise, of which there is something to find
+    let even = [noise(FRAME_MAX / 2, 5), noise(FRAME_MAX / 2, 5)].concat();
+    let alone = [&text, &even].map(|frame| written(Compression::PACK, 1, &[frame]));
+    assert!(alone[1] == written(Compression::level(1), 1, &[&even]));
+    assert!(alone[0] != written(Compression::level(1), 1, &[&text]));
+    let [a, b] = &alone;
+    let wanted = [a, b, b, a, b].map(Vec::as_slice).concat();
+    for threads in [1, 2, 3] {
+        let stored = written(Compression::PACK, threads, &[&text, &even, &even, &text, &even]);
+        assert!(stored == wanted, "{threads}");
+    }
+}
+
+#[test]
 fn a_boundary_begins_a_frame_and_frames_can_be_read_alone() {
     let content = content(3 * FRAME_MAX, 11);
     let cuts = [0, 512, 512, FRAME_MAX + 512, FRAME_MAX + 513, 3 * FRAME_MAX];
