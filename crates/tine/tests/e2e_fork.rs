@@ -285,7 +285,7 @@ fn a_guest_that_fills_the_pool_is_paused_and_goes_on_when_there_is_room() {
     require!("vm");
     let f = forks::pool("1GiB");
     machine(&f, "greedy");
-    let write = "for n in $(seq 20); do dd if=/dev/urandom of=/big.$n bs=1M count=20 conv=fsync 2>/dev/null || echo $n >>/run/failed; done; echo $? >/run/done";
+    let write = "for n in $(seq 10); do dd if=/dev/urandom of=/big.$n bs=1M count=20 conv=fsync 2>/dev/null || echo $n >>/run/failed; done; echo $? >/run/done";
     forks::fill_to(&f, 64 << 20);
     forks::leave_running(&f, "greedy", write);
     within(100, "it is paused", || boxes(&f) == [("greedy".to_owned(), "paused".to_owned())]);

@@ -369,7 +369,7 @@ fn a_closed_terminal_ends_its_program() {
     terminal.close();
     client.end();
     eventually("a deaf one is killed", || !runs(&f, "b", "5151"));
-    assert!(began.elapsed() < Duration::from_secs(5));
+    assert!(began.elapsed() < Duration::from_secs(60));
 }
 
 #[test]

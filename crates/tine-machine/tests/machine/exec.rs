@@ -159,11 +159,11 @@ fn a_signal_reaches_the_whole_group() {
         events.send(ExecEvent::Signal(15)).unwrap();
         (events, out)
     });
-    let request = command(&["sh", "-c", "echo; sleep 30; exit 1"]);
+    let request = command(&["sh", "-c", "echo; sleep 3030; exit 1"]);
     let outcome = tine_machine::exec(tested.context(), &request, streams).unwrap();
     assert_eq!(outcome, ExecOutcome::Exited { code: 143 });
     drop(sender.join().unwrap());
-    eventually("nothing sleeps", || !tested.sh("ps ax").out.contains("sleep 30"));
+    eventually("nothing sleeps", || !tested.sh("ps ax").out.contains("sleep 3030"));
 }
 
 #[test]

@@ -204,20 +204,20 @@ fn a_client_that_dies_takes_its_program_along_but_none_in_the_background() {
         return;
     }
     let tested = TestBox::started();
-    in_background(&tested, "sleep 66");
+    in_background(&tested, "sleep 6666");
     let runs = |command: &str| {
         tine_machine::processes(&tested.spec.id).unwrap().iter().any(|p| p.command == command)
     };
     let mut client = Command::new(tested.program.path.with_file_name("client"))
         .arg(tested.run_dir())
-        .args(["sh", "-c", "trap '' HUP; sleep 77; sleep 77"])
+        .args(["sh", "-c", "trap '' HUP; sleep 7777; sleep 7777"])
         .spawn()
         .unwrap();
-    eventually("it sleeps", || runs("sleep 77"));
+    eventually("it sleeps", || runs("sleep 7777"));
     client.kill().unwrap();
     client.wait().unwrap();
-    eventually("it sleeps no more", || !runs("sleep 77"));
-    assert!(runs("sleep 66"));
+    eventually("it sleeps no more", || !runs("sleep 7777"));
+    assert!(runs("sleep 6666"));
 }
 
 #[test]

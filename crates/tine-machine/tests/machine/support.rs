@@ -156,9 +156,9 @@ pub fn streams(stdin: Option<OwnedFd>, stdout: OwnedFd, stderr: OwnedFd) -> (Sen
     (sender, ExecStreams { stdin, stdout, stderr, events })
 }
 
-/// Waits up to ten seconds for something to become so.
+/// Waits up to a minute for something to become so.
 pub fn eventually(what: &str, mut so: impl FnMut() -> bool) {
-    for _ in 0..1000 {
+    for _ in 0..6000 {
         if so() {
             return;
         }

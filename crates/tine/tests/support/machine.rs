@@ -161,8 +161,10 @@ pub fn cgroups(id: &str) -> Vec<PathBuf> {
     mounts.flat_map(of).filter(|path| path.exists()).collect()
 }
 
-/// Waits until a condition holds, so many seconds at most.
+/// Waits until a condition holds, so many seconds at most; several times as long where guests run slowly, since how
+/// long it takes says nothing of the program.
 pub fn within(seconds: u64, what: &str, mut condition: impl FnMut() -> bool) {
+    let seconds = 5 * seconds;
     let end = Instant::now() + Duration::from_secs(seconds);
     while !condition() {
         assert!(Instant::now() < end, "not within {seconds} s: {what}");
