@@ -28,8 +28,11 @@ const TOP: &str = "tine";
 const MONITORS: &str = "monitors";
 /// The version 1 controllers a box has a group in.
 const CONTROLLERS: [&str; 4] = ["cpu", "memory", "pids", "freezer"];
-/// How long a group may take to freeze or to become empty.
-const PATIENCE: Duration = Duration::from_secs(5);
+/// How long a group may take to freeze or to become empty. A program that waits for a disk does neither before that has
+/// answered. Less than who asks a monitor for it waits.
+const PATIENCE: Duration = Duration::from_secs(10);
+/// How long a group of version 1 may be half frozen before it is asked to freeze again.
+const RETRY: Duration = Duration::from_millis(100);
 
 /// How the host's cgroups are laid out.
 #[derive(Debug, Clone, Copy, PartialEq, Eq)]
@@ -179,10 +182,18 @@ impl BoxCgroup {
 
     /// Freezes or thaws every process of the box, and returns when that is so. One that cannot be frozen in time
     /// leaves the box running.
+    ///
+    /// In version 1 a program that could not be frozen at once is only frozen when that is asked for again
+    /// (Linux, `Documentation/admin-guide/cgroup-v1/freezer-subsystem.rst`).
     pub(crate) fn freeze(&self, frozen: bool) -> MachineResult<()> {
         self.ask_to_freeze(frozen)?;
         let deadline = Instant::now() + PATIENCE;
+        let mut again = Instant::now() + RETRY;
         while self.is_frozen()? != frozen {
+            if frozen && !self.is_unified() && Instant::now() > again {
+                self.ask_to_freeze(true)?;
+                again = Instant::now() + RETRY;
+            }
             if Instant::now() > deadline {
                 let what = if frozen { "freezing the box" } else { "thawing the box" };
                 let _ = self.ask_to_freeze(false);
