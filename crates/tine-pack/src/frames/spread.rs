@@ -6,7 +6,7 @@ const PLACES: usize = 128;
 const SAMPLE: usize = 128;
 /// Two bytes of the sample are equal one time in so many at least, or the content is not even. With all 256 values
 /// alike it were one time in 256; machine code has some 30, text 15.
-const EVEN: u64 = 40;
+const EVEN: u64 = 42;
 
 /// Whether the bytes are spread over nearly all values, as in what is compressed or encrypted already: little is to be
 /// found in it. Looks at 16 KiB of it; content that is shorter than that never is.
