@@ -75,7 +75,9 @@ impl Runner {
     /// Refuses a saved machine that cannot go on here, with the reason.
     pub fn require(&self, contract: &Contract, what: &str) -> Result<()> {
         let kernel = (contract.kernel.clone(), contract.kernel_digest);
-        let here = Hardware::of_contract(contract).contract(&self.engine.version, kernel, &vm::cpu_flags());
+        let hardware =
+            Hardware { accel: contract.accel, cpus: contract.cpus, memory_bytes: contract.memory_bytes };
+        let here = hardware.contract(&self.engine.version, kernel, &vm::cpu_flags());
         match self.mismatch(contract, &here) {
             None => Ok(()),
             Some(why) => Err(Error::new(ErrorCode::Incompatible, format!("{what} cannot go on here: {why}"))),
@@ -228,7 +230,8 @@ fn vm_spec(
     let (runner, hardware, contract, boot) = match from {
         From::State { files, contract } => {
             let runner = Runner::find(engine, None)?;
-            let hardware = Hardware::of_contract(contract);
+            let hardware =
+                Hardware { accel: contract.accel, cpus: contract.cpus, memory_bytes: contract.memory_bytes };
             let boot = Boot::State { memory: descriptor(&files.memory), vmstate: descriptor(&files.vmstate) };
             (runner, hardware, (*contract).clone(), boot)
         }
@@ -236,8 +239,11 @@ fn vm_spec(
             let kernel = kernel_of(pool, meta)?;
             let runner = Runner::find(engine, Some(&kernel))?;
             let settings = complete(&meta.settings)?;
-            let memory = settings.limits.memory_bytes.unwrap_or(ByteSize(DEFAULT_MEMORY));
-            let hardware = Hardware::new(runner.accel(settings.accel), settings.cpus.unwrap_or(1), memory);
+            let hardware = Hardware {
+                accel: runner.accel(settings.accel),
+                cpus: settings.cpus.unwrap_or(1),
+                memory_bytes: settings.limits.memory_bytes.unwrap_or(ByteSize(DEFAULT_MEMORY)),
+            };
             let named = (kernel.name.clone(), kernel.digest);
             let contract = hardware.contract(&runner.engine.version, named, &vm::cpu_flags());
             let boot = Boot::Kernel { initrd: initrd(pool, &kernel)?, kernel: kernel.vmlinuz };
@@ -326,7 +332,8 @@ mod tests {
 
     fn contract(accel: Accel) -> Contract {
         let digest = tine_model::Sha256Digest([7; 32]);
-        Hardware::new(accel, 1, ByteSize(256 << 20)).contract("7.2.22", ("6.1".parse().unwrap(), digest), &[])
+        let hardware = Hardware { accel, cpus: 1, memory_bytes: ByteSize(256 << 20) };
+        hardware.contract("7.2.22", ("6.1".parse().unwrap(), digest), &[])
     }
 
     #[test]

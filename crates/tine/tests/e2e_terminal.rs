@@ -8,10 +8,7 @@ mod terminal;
 
 use monitor::kill_monitor;
 use rustix::process::Signal;
-use std::{
-    process::Stdio,
-    time::{Duration, Instant},
-};
+use std::{process::Stdio, time::Duration};
 use support::{Fixture, eventually};
 use terminal::Terminal;
 
@@ -365,11 +362,9 @@ fn a_closed_terminal_ends_its_program() {
     let script = "trap '' HUP; echo re''ady; exec sleep 5151";
     let client = terminal.start_raw(&f, &["exec", "-it", "b", "--", "bash", "-c", script]);
     terminal.shows("ready");
-    let began = Instant::now();
     terminal.close();
     client.end();
     eventually("a deaf one is killed", || !runs(&f, "b", "5151"));
-    assert!(began.elapsed() < Duration::from_secs(60));
 }
 
 #[test]

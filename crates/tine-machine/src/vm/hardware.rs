@@ -30,8 +30,6 @@ pub struct Hardware {
     pub cpus: u32,
     /// Bytes of memory, whole MiB.
     pub memory_bytes: ByteSize,
-    /// Has a high precision event timer, by which a guest without kvm's own clock knows the time.
-    pub hpet: bool,
 }
 
 /// What the machine starts with.
@@ -62,24 +60,6 @@ pub(super) struct Wiring {
 }
 
 impl Hardware {
-    /// The hardware of a machine that boots (`docs/adr/0013-a-timer-that-lasts.md`).
-    ///
-    /// Under tcg it has an HPET. Without one Linux reads the time from the ACPI timer or the processor's counter. The
-    /// first has 24 bits and turns over each 4.7 s (ACPI 6.5, 4.8.2.1): a guest that a busy host does not run for longer
-    /// loses that time. The second runs as fast as the processor of the host, and a saved machine may go on at another.
-    /// Of an HPET Linux uses 32 bits, which last 43 s at QEMU's 100 MHz.
-    #[must_use]
-    pub fn new(accel: Accel, cpus: u32, memory_bytes: ByteSize) -> Self {
-        Self { accel, cpus, memory_bytes, hpet: accel == Accel::Tcg }
-    }
-
-    /// The hardware of a saved machine.
-    #[must_use]
-    pub fn of_contract(contract: &Contract) -> Self {
-        let hpet = contract.devices.iter().any(|device| device == HPET);
-        Self { hpet, ..Self::new(contract.accel, contract.cpus, contract.memory_bytes) }
-    }
-
     /// The contract of a machine like this that runs `kernel` under QEMU of this version. `host_cpu` are the features
     /// of the host's processor, which matter with kvm only.
     #[must_use]
@@ -108,9 +88,19 @@ impl Hardware {
         }
     }
 
+    /// Whether it has a high precision event timer (`docs/adr/0013-a-timer-that-lasts.md`).
+    ///
+    /// Without one, and without kvm's clock, Linux reads the time from the ACPI timer or the processor's counter. The
+    /// first has 24 bits and turns over each 4.7 s (ACPI 6.5, 4.8.2.1): a guest that a busy host does not run for longer
+    /// loses that time. The second runs as fast as the processor of the host, and a saved machine may go on at another.
+    /// Of an HPET Linux uses 32 bits, which last 43 s at QEMU's 100 MHz.
+    fn has_hpet(&self) -> bool {
+        self.accel == Accel::Tcg
+    }
+
     /// What the guest can see beside the board.
     fn devices(&self) -> Vec<String> {
-        let timer = self.hpet.then(|| HPET.to_owned());
+        let timer = self.has_hpet().then(|| "hpet".to_owned());
         DEVICES.iter().map(|(device, visible)| [*device, visible].concat()).chain(timer).collect()
     }
 
@@ -128,7 +118,7 @@ impl Hardware {
 
     fn board(&self, words: &mut Words) {
         let mib = self.memory_bytes.bytes() >> 20;
-        let hpet = if self.hpet { "on" } else { "off" };
+        let hpet = if self.has_hpet() { "on" } else { "off" };
         words.flag("-no-user-config");
         words.flag("-nodefaults");
         words.flag("-no-reboot");
@@ -185,9 +175,6 @@ impl Hardware {
         line
     }
 }
-
-/// The timer's name in a contract.
-const HPET: &str = "hpet";
 
 /// The devices, in the order of their making, and what the guest can see of their settings.
 const DEVICES: [(&str, &str); 7] = [
@@ -261,7 +248,7 @@ mod tests {
     use super::*;
 
     fn hardware(accel: Accel) -> Hardware {
-        Hardware::new(accel, 2, ByteSize(256 << 20))
+        Hardware { accel, cpus: 2, memory_bytes: ByteSize(256 << 20) }
     }
 
     fn line(accel: Accel, wiring: &Wiring) -> String {
@@ -285,18 +272,14 @@ mod tests {
         assert_eq!(cold, DEVICES.map(|(name, _)| name));
     }
 
-    fn contract(hardware: &Hardware) -> Contract {
-        hardware.contract("7.2", ("6.1".parse().unwrap(), Sha256Digest([7; 32])), &[])
-    }
-
     #[test]
-    fn a_saved_machine_has_the_timer_that_it_was_saved_with() {
-        for (accel, wanted) in [(Accel::Tcg, "hpet=on"), (Accel::Kvm, "hpet=off")] {
-            assert!(line(accel, &wiring(Start::State, None)).contains(wanted));
-            assert_eq!(Hardware::of_contract(&contract(&hardware(accel))), hardware(accel));
+    fn a_contract_names_the_timer_that_the_machine_has() {
+        for (accel, setting, named) in [(Accel::Tcg, "hpet=on", true), (Accel::Kvm, "hpet=off", false)] {
+            assert!(line(accel, &wiring(Start::State, None)).contains(setting));
+            let contract =
+                hardware(accel).contract("7.2", ("6.1".parse().unwrap(), Sha256Digest([7; 32])), &[]);
+            assert_eq!(contract.devices.iter().any(|device| device == "hpet"), named);
         }
-        let without = Hardware { hpet: false, ..hardware(Accel::Tcg) };
-        assert_eq!(Hardware::of_contract(&contract(&without)), without);
     }
 
     #[test]

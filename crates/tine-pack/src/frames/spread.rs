@@ -31,17 +31,11 @@ pub(super) fn is_even(content: &[u8]) -> bool {
 #[cfg(test)]
 mod tests {
     use super::is_even;
+    use sha2::{Digest, Sha256};
 
     /// Bytes without order, the same each time.
     fn noise(length: usize) -> Vec<u8> {
-        let mut state = 0x9e37_79b9_7f4a_7c15_u64;
-        let mut next = || {
-            state ^= state << 13;
-            state ^= state >> 7;
-            state ^= state << 17;
-            state.to_le_bytes()
-        };
-        (0..length.div_ceil(8)).flat_map(|_| next()).take(length).collect()
+        (0_u32..).flat_map(|n| Sha256::digest(n.to_le_bytes())).take(length).collect()
     }
 
     #[test]

@@ -33,7 +33,7 @@ pub struct Compression {
 impl Compression {
     /// For memory and disks: level 3 with tables that stay in a core's own cache. Up to a fifth faster than level 3 as it
     /// is and less than a hundredth larger. What is compressed or encrypted already is tried at level 1 only, which takes
-    /// a third to a half of the time and finds nearly as much.
+    /// half of the time and finds nearly as much.
     pub const PACK: Self = Self { level_of_even: 1, hash_log: 16, chain_log: 15, ..Self::level(3) };
 
     /// For what is written once and fetched often: frames of 12 MiB, which keep the window's 8 MiB in use; with two

@@ -161,8 +161,8 @@ pub fn cgroups(id: &str) -> Vec<PathBuf> {
     mounts.flat_map(of).filter(|path| path.exists()).collect()
 }
 
-/// Waits until a condition holds, so many seconds at most; several times as long where guests run slowly, since how
-/// long it takes says nothing of the program.
+/// Waits until a condition holds, at most five times the seconds that are plenty on a host that keeps up: how slowly
+/// guests run says nothing of the program.
 pub fn within(seconds: u64, what: &str, mut condition: impl FnMut() -> bool) {
     let seconds = 5 * seconds;
     let end = Instant::now() + Duration::from_secs(seconds);
