@@ -69,8 +69,8 @@ pub struct ImageInfo {
     pub contract: Option<Contract>,
     /// The pack it came in.
     pub pack: Option<PackOrigin>,
-    /// Digest of the memory's content, as the crate `tine-digest` defines it: SHA-256 over chunks and their pages,
-    /// what is all zero left out.
+    /// Digest of the memory's content, as the crate `tine-digest` defines it: SHA-256 over the sums of its
+    /// chunks, what is all zero left out.
     pub memory_digest: Sha256Digest,
     /// SHA-256 of the device state.
     pub vmstate_digest: Sha256Digest,

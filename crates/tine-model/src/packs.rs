@@ -81,6 +81,10 @@ pub struct PackOrigin {
     pub snapshot_json: Option<String>,
     /// The key that signed it, by its name here.
     pub signed_by: Option<String>,
+    /// SHA-256 of all bytes of the memory, as the older layouts declare it; not worked out again when it is packed for them.
+    pub memory_sha256: Option<Sha256Digest>,
+    /// SHA-256 of all bytes of a disk that came within the pack, likewise.
+    pub disk_sha256: Option<Sha256Digest>,
 }
 
 /// A disk that came beside a pack.

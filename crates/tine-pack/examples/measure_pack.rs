@@ -61,8 +61,8 @@ fn main() -> Result<(), Box<dyn Error>> {
             tag: tag(n)?,
             parent: n.checked_sub(1).map(tag).transpose()?,
             facts: None,
-            memory: SourceFile { file, digest: tine_digest::of_data(file)? },
-            vmstate: SourceFile { file: &vmstate, digest: empty },
+            memory: SourceFile { file, digest: tine_digest::of_data(file)?, sha256: None },
+            vmstate: SourceFile { file: &vmstate, digest: empty, sha256: None },
             disk: None,
             snapshot_json: None,
         });

@@ -111,6 +111,8 @@ pub struct LinkSums {
     pub vmstate: Sha256Digest,
     /// Digest of the disk's whole content, as for the memory.
     pub disk: Option<Sha256Digest>,
+    /// Plain SHA-256 of the disk's whole content, as for the memory.
+    pub disk_plain: Option<Sha256Digest>,
     /// What `snapshot.json` holds. The paths in it are those of another host.
     pub snapshot_json: Option<Vec<u8>>,
 }

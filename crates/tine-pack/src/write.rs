@@ -36,6 +36,9 @@ pub struct SourceFile<'a> {
     /// Of memory and disk the digest that the crate `tine-digest` defines, of the device state plain SHA-256. Memory and
     /// disk are not summed again while they are packed: that they have it must be known, and every reader looks.
     pub digest: Sha256Digest,
+    /// Plain SHA-256 of the whole content, which the older layouts declare; worked out where it is not known. What holds
+    /// for the digest holds for this.
+    pub sha256: Option<Sha256Digest>,
 }
 
 /// A saved machine.

@@ -37,6 +37,12 @@ fn a_pack_of_others_comes_out_as_it_came_in() {
     {
         assert!(manifest(&out).contains(line), "{line}: {}", manifest(&out));
     }
+    let remembered = f.fact("v1-base", "pack")["memory_sha256"].as_str().unwrap().to_owned();
+    assert!(
+        manifest(&pack).contains(&format!("sha256 = \"{remembered}\"")),
+        "{remembered}: {}",
+        manifest(&pack)
+    );
     f.check();
 }
 

@@ -5,7 +5,7 @@ use std::fs::File;
 use tine_hub::KeyStore;
 use tine_model::{
     ByteSize, Error, ErrorCode, ImageTag, NewFiles, PackImage, PackLayout, PackReport, PackedFile, Reporter,
-    Result, RootfsOrigin,
+    Result, RootfsOrigin, Sha256Digest,
 };
 use tine_pack::{Facts, LINKS_MAX, PackError, SidecarRef, Source, SourceFile, SourceLink, sidecar};
 use tine_store::{OpenImage, Pool};
@@ -181,6 +181,7 @@ fn source<'a>(
 fn link(image: &OpenImage, parent: Option<ImageTag>, disk_is_beside: bool) -> SourceLink<'_> {
     let (meta, files, saved) = (&image.meta, &image.state.files, &image.meta.saved);
     let disk = files.disk().zip(saved.disk).filter(|_| !disk_is_beside);
+    let origin = meta.pack.as_ref();
     SourceLink {
         tag: image.tag.clone(),
         parent,
@@ -192,9 +193,13 @@ fn link(image: &OpenImage, parent: Option<ImageTag>, disk_is_beside: bool) -> So
             created_at: meta.created_at,
             contract: contract.clone(),
         }),
-        memory: SourceFile { file: &files.memory, digest: saved.memory.digest },
-        vmstate: SourceFile { file: &files.vmstate, digest: saved.vmstate.digest },
-        disk: disk.map(|(file, sum)| SourceFile { file, digest: sum.digest }),
-        snapshot_json: meta.pack.as_ref().and_then(|pack| Some(pack.snapshot_json.clone()?.into_bytes())),
+        memory: known(&files.memory, saved.memory.digest, origin.and_then(|pack| pack.memory_sha256)),
+        vmstate: known(&files.vmstate, saved.vmstate.digest, None),
+        disk: disk.map(|(file, sum)| known(file, sum.digest, origin.and_then(|pack| pack.disk_sha256))),
+        snapshot_json: origin.and_then(|pack| Some(pack.snapshot_json.clone()?.into_bytes())),
     }
+}
+
+fn known(file: &File, digest: Sha256Digest, sha256: Option<Sha256Digest>) -> SourceFile<'_> {
+    SourceFile { file, digest, sha256 }
 }

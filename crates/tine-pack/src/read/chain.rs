@@ -86,12 +86,14 @@ impl Done {
     fn sums(&self, manifest: &Manifest, number: usize) -> Result<LinkSums> {
         let incomplete = || PackError::malformed(format!("image {number} of the pack is incomplete"));
         let memory = self.files.get(&Role::Memory).ok_or_else(incomplete)?;
+        let disk = self.files.get(&Role::Rootfs);
         debug_assert!(number < manifest.links.len());
         Ok(LinkSums {
             memory: memory.sums.digest(),
             memory_plain: memory.plain,
             vmstate: self.vmstate.ok_or_else(incomplete)?,
-            disk: self.files.get(&Role::Rootfs).map(|disk| disk.sums.digest()),
+            disk: disk.map(|disk| disk.sums.digest()),
+            disk_plain: disk.and_then(|disk| disk.plain),
             snapshot_json: self.snapshot_json.clone(),
         })
     }

@@ -1,4 +1,4 @@
-//! Plain SHA-256 of whole files, holes included, in threads of their own: one file cannot be hashed by two, and holes
+//! Plain SHA-256 of whole files where it is not known, holes included, in threads of their own: one file cannot be hashed by two, and holes
 //! take their time, so no writer waits for it but at the end.
 
 use super::Job;
@@ -40,14 +40,18 @@ struct Task<'a> {
 }
 
 impl Hashing {
-    /// Begins with every memory and disk of a pack, in the order in which they are needed.
+    /// Begins with every memory and disk of a pack whose digest is not known, in the order in which they are needed.
     pub fn start<'scope>(scope: &'scope Scope<'scope, '_>, job: &'scope Job<'scope>) -> Result<Self> {
         let (mut tasks, mut answers) = (Vec::new(), BTreeMap::new());
         for (index, link) in job.source.links.iter().enumerate() {
             for role in [Role::Rootfs, Role::Memory] {
                 let Some(source) = link.file(role) else { continue };
                 let (answer, receiver) = sync_channel(1);
-                tasks.push(Task { file: source.file, answer });
+                match source.sha256 {
+                    // there is room for one, and the receiver is here
+                    Some(known) => drop(answer.send(Ok(known))),
+                    None => tasks.push(Task { file: source.file, answer }),
+                }
                 answers.insert((index, role), receiver);
             }
         }

@@ -93,6 +93,25 @@ fn plain_layouts_declare_plain_digests_and_parents() {
 }
 
 #[test]
+fn plain_digests_that_are_known_are_not_worked_out_again() {
+    let machines = [Machine::new(&noise(1, 3 * PAGE), Some(&noise(2, 5 * PAGE)), b"state")];
+    let known = |memory: &[u8], disk: &[u8]| {
+        let mut source = source(Layout::V1, &machines);
+        source.links[0].memory.sha256 = Some(sha256(memory));
+        source.links[0].disk.as_mut().unwrap().sha256 = Some(sha256(disk));
+        pack(&source)
+    };
+    let (memory, disk) = (content(&machines[0].memory), content(machines[0].disk.as_ref().unwrap()));
+    let right = known(&memory, &disk);
+    assert!(right == pack(&source(Layout::V1, &machines)));
+    let sums = unpack(&right).unwrap().0.links[0].clone();
+    assert_eq!((sums.memory_plain, sums.disk_plain), (Some(sha256(&memory)), Some(sha256(&disk))));
+    for wrong in [known(&disk, &disk), known(&memory, &memory)] {
+        assert!(matches!(unpack(&wrong), Err(PackError::Corrupt { .. })));
+    }
+}
+
+#[test]
 fn packs_are_the_same_bytes_every_time_and_with_any_number_of_threads() {
     for layout in LAYOUTS {
         let machines = machines_for(layout);

@@ -105,9 +105,13 @@ pub fn source<'a>(layout: Layout, machines: &'a [Machine]) -> Source<'a> {
         tag: tag(n),
         parent: n.checked_sub(1).map(tag),
         facts: Some(facts()),
-        memory: SourceFile { file: &machine.memory, digest: digest(&machine.memory) },
-        vmstate: SourceFile { file: &machine.vmstate, digest: sha256(&content(&machine.vmstate)) },
-        disk: machine.disk.as_ref().map(|file| SourceFile { file, digest: digest(file) }),
+        memory: SourceFile { file: &machine.memory, digest: digest(&machine.memory), sha256: None },
+        vmstate: SourceFile {
+            file: &machine.vmstate,
+            digest: sha256(&content(&machine.vmstate)),
+            sha256: None,
+        },
+        disk: machine.disk.as_ref().map(|file| SourceFile { file, digest: digest(file), sha256: None }),
         snapshot_json: None,
     });
     Source {

@@ -72,8 +72,8 @@ pub fn make_beside(path: &Path, mib: usize) -> String {
         tag: "image".parse().unwrap(),
         parent: None,
         facts: None,
-        memory: SourceFile { file: &memory, digest: tine_digest::of_data(&memory).unwrap() },
-        vmstate: SourceFile { file: &vmstate, digest: plain(&state) },
+        memory: SourceFile { file: &memory, digest: tine_digest::of_data(&memory).unwrap(), sha256: None },
+        vmstate: SourceFile { file: &vmstate, digest: plain(&state), sha256: None },
         disk: None,
         snapshot_json: None,
     };
@@ -115,8 +115,12 @@ fn write_chain(
         tag: tags[n].parse().unwrap(),
         parent: n.checked_sub(1).map(|n| tags[n].parse().unwrap()),
         facts: facts.clone(),
-        memory: SourceFile { file: &files[n].0, digest: tine_digest::of_data(&files[n].0).unwrap() },
-        vmstate: SourceFile { file: &files[n].1, digest: files[n].2 },
+        memory: SourceFile {
+            file: &files[n].0,
+            digest: tine_digest::of_data(&files[n].0).unwrap(),
+            sha256: None,
+        },
+        vmstate: SourceFile { file: &files[n].1, digest: files[n].2, sha256: None },
         disk: None,
         snapshot_json: None,
     };

@@ -131,5 +131,7 @@ fn origin(
         rootfs: rootfs.map(|r| RootfsOrigin { path: r.target_path.clone(), sha256: r.sha256 }),
         snapshot_json,
         signed_by: signed_by.map(str::to_owned),
+        memory_sha256: sums.memory_plain,
+        disk_sha256: sums.disk_plain,
     })
 }
