@@ -7,6 +7,7 @@ that by itself, its peers with `sync`.
 
 The figures of the tool that defined the first layout are fixed words: they are those of its authors' machine. What it
 does, a digest of each file and then one thread that compresses, stock tools do here beside it, and make nothing durable.
+Where TINE_BENCH_V1_TOOL names the program of that tool, it is timed in the same turns; it makes nothing durable either.
 """
 import glob, hashlib, os, random, shutil, socket, statistics, subprocess, time
 
@@ -18,6 +19,8 @@ MAKE_MEMORY = os.path.join(TARGET, "release/examples/make_memory")
 PEER = "`tar -S`, `zstd -T0 -3`"
 STEPS = "`openssl sha256`, `tar -S`, `zstd -3`, one thread, nothing made durable"
 STEPS_BACK = "`tar -x`, `zstd -d`, then `openssl sha256`, nothing made durable"
+TOOL = os.environ.get("TINE_BENCH_V1_TOOL")
+TOOL_NAME = "the tool that defined v1, nothing made durable"
 SMALL, LARGE = (512, 80), (2048, 85)          # MiB of memory, and how much of it is zero
 GUEST = (2048, "guest")                       # MiB of the memory of a guest
 # what the guest does: reads its libraries, holds what is compressed already (as wheels, archives and pictures are), and keeps a
@@ -153,6 +156,16 @@ def image(pool, size):
     return tag, path
 
 
+def made_here(pool, tag, path):
+    """The tag of the same image as if baked here: nobody has said what its SHA-256 is."""
+    made = f"{tag}-here"
+    if made not in PREPARED:
+        pool.tine("pack", "--tag", tag, "--format", "v3", "-o", f"{path}/here.pack")
+        pool.tine("unpack", "--tag", made, f"{path}/here.pack")
+        PREPARED[made] = tag
+    return made
+
+
 def guest_memory(pool, mib, path):
     """The memory and the state of a guest that has worked."""
     machines.kernel(pool)
@@ -200,15 +213,18 @@ def packing(pool, size):
     time_there, bytes_there, _ = ELSEWHERE[size]
     there = elsewhere(size, f"{time_there} s, {bytes_there:,} bytes")
     sides = []
-    for layout in ("v3", "v1"):
-        out = f"{path}/{layout}.pack"
-        case = Case(f"`tine pack`, {layout}", command(*pool.words("pack", "--tag", tag, "--format", layout, "-o", out)),
+    for what, layout, packed in (("v3", "v3", tag), ("v1, of what came as v1", "v1", tag), ("v1, of what was made here", "v1", made_here(pool, tag, path))):
+        out = f"{path}/{packed if packed != tag else layout}.pack"
+        case = Case(f"`tine pack`, {what}", command(*pool.words("pack", "--tag", packed, "--format", layout, "-o", out)),
                     before=lambda out=out: remove(out))
         sides.append((case, lambda out=out: length(out), there if layout == "v1" else ""))
     out, slow = f"{path}/peer.pack", f"{path}/steps.pack"
     sides.append((Case(PEER, shell(tar_zstd(path, out, "vmstate", "memory.bin"))), lambda: length(out), ""))
     steps = f"cd {path} && openssl sha256 vmstate memory.bin && tar -S --format=gnu -cf - vmstate memory.bin | zstd --single-thread -3 -q -f -o {slow}"
     sides.append((Case(STEPS, shell(steps)), lambda: length(slow), ""))
+    if TOOL:
+        made = f"{path}/tool.pack"
+        sides.append((Case(TOOL_NAME, tool(path, "pack", "--tag", "memory", "--out", made)), lambda: length(made), ""))
     table(f"pack of {title_of(tag, path)}, durable", sides, rounds(7))
     return sides
 
@@ -229,9 +245,23 @@ def unpacking(pool, size):
     steps = f"mkdir {target} && zstd -dcq {path}/peer.pack | tar -xf - -C {target} && openssl sha256 {target}/* >/dev/null"
     case = Case(STEPS_BACK, shell(steps), after=look(seen, "steps", lambda: f"{target}/memory.bin", lambda: shutil.rmtree(target)))
     sides.append((case, lambda: seen.get("steps", 0), ""))
+    if TOOL:
+        made = f"{path}/forkd/snapshots/unpacked"
+        case = Case(TOOL_NAME, tool(path, "unpack", f"{path}/tool.pack", "--tag", "unpacked"),
+                    after=look(seen, "tool", lambda: f"{made}/memory.bin", lambda: shutil.rmtree(made)))
+        sides.append((case, lambda: seen.get("tool", 0), ""))
     table(f"unpack of {title_of(tag, path)}, durable; bytes are those allocated for the memory", sides, rounds(7))
     print(f"\nThe file that was packed has {allocated(f'{path}/memory.bin'):,} bytes allocated.")
     return sides
+
+
+def tool(path, *words):
+    """A command of the tool that defined the first layout, which finds the files of this folder as its snapshot `memory`."""
+    snapshots = f"{path}/forkd/snapshots"
+    os.makedirs(snapshots, exist_ok=True)
+    if not os.path.islink(f"{snapshots}/memory"):
+        os.symlink(path, f"{snapshots}/memory")
+    return command(TOOL, *words, env={**os.environ, "XDG_DATA_HOME": path, "TMPDIR": path})
 
 
 def look(seen, name, path, then):
@@ -244,16 +274,23 @@ def look(seen, name, path, then):
 
 def report(size, what, packed, unpacked):
     time_there, bytes_there, unpack_there = ELSEWHERE[size]
-    (v3, v3_bytes, _), (v1, v1_bytes, _), (peer, peer_bytes, _), (steps, _, _) = packed
-    for name, reach, case, stored in (("v3", "≥ 6 × faster, not larger", v3, v3_bytes()), ("v1", "≥ 2.5 × faster, not larger", v1, v1_bytes())):
-        row(f"{name} pack, {what}", reach, f"{seconds(case):.2f} s, {stored:,} bytes",
-            f"{speed(seconds(peer), seconds(case))}, {stored / max(1, peer_bytes()):.3f} × the bytes; {speed(seconds(steps), seconds(case))} as its steps",
+    (v3, v3_bytes, _), (v1, v1_bytes, _), (anew, anew_bytes, _), (peer, peer_bytes, _), (steps, _, _), *itself = packed
+    slower = "≥ 2.5 × faster, not larger"
+    for name, reach, case, stored in (("v3 pack", "≥ 6 × faster, not larger", v3, v3_bytes()), ("v1 pack of what came as v1", slower, v1, v1_bytes()),
+                                      ("v1 pack of what was made here", slower, anew, anew_bytes())):
+        row(f"{name}, {what}", reach, f"{seconds(case):.2f} s, {stored:,} bytes",
+            f"{speed(seconds(peer), seconds(case))}, {stored / max(1, peer_bytes()):.3f} × the bytes; {speed(seconds(steps), seconds(case))} as its steps{beside(itself, case, stored)}",
             elsewhere(size, f"{time_there} s, {bytes_there:,} bytes: {speed(time_there, seconds(case))}"))
-    (v3, v3_bytes, _), (v1, v1_bytes, _), (peer, _, _), (steps, _, _) = unpacked
+    (v3, v3_bytes, _), (v1, v1_bytes, _), (peer, _, _), (steps, _, _), *itself = unpacked
     for name, reach, case, stored in (("v3", "≥ 4 × faster, holes stay holes", v3, v3_bytes()), ("v1", "≥ 2 × faster, sparse", v1, v1_bytes())):
         row(f"{name} unpack, {what}, durable", reach, f"{seconds(case):.2f} s, {stored:,} bytes allocated",
-            f"{speed(seconds(peer), seconds(case))}; {speed(seconds(steps), seconds(case))} as its steps",
+            f"{speed(seconds(peer), seconds(case))}; {speed(seconds(steps), seconds(case))} as its steps{beside(itself, case, stored)}",
             elsewhere(size, f"{unpack_there} s: {speed(unpack_there, seconds(case))}"))
+
+
+def beside(itself, case, stored):
+    """What is said of the tool that defined the first layout, where it ran."""
+    return "".join(f"; **{speed(seconds(tool), seconds(case))}** as that tool itself, {stored / max(1, size()):.3f} × its bytes" for tool, size, _ in itself)
 
 
 def remove(path):
