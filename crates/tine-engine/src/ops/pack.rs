@@ -193,13 +193,13 @@ fn link(image: &OpenImage, parent: Option<ImageTag>, disk_is_beside: bool) -> So
             created_at: meta.created_at,
             contract: contract.clone(),
         }),
-        memory: known(&files.memory, saved.memory.digest, origin.and_then(|pack| pack.memory_sha256)),
-        vmstate: known(&files.vmstate, saved.vmstate.digest, None),
-        disk: disk.map(|(file, sum)| known(file, sum.digest, origin.and_then(|pack| pack.disk_sha256))),
+        memory: source_file(&files.memory, saved.memory.digest, origin.and_then(|pack| pack.memory_sha256)),
+        vmstate: source_file(&files.vmstate, saved.vmstate.digest, None),
+        disk: disk.map(|(file, sum)| source_file(file, sum.digest, origin.and_then(|pack| pack.disk_sha256))),
         snapshot_json: origin.and_then(|pack| Some(pack.snapshot_json.clone()?.into_bytes())),
     }
 }
 
-fn known(file: &File, digest: Sha256Digest, sha256: Option<Sha256Digest>) -> SourceFile<'_> {
+fn source_file(file: &File, digest: Sha256Digest, sha256: Option<Sha256Digest>) -> SourceFile<'_> {
     SourceFile { file, digest, sha256 }
 }
