@@ -75,9 +75,7 @@ impl Runner {
     /// Refuses a saved machine that cannot go on here, with the reason.
     pub fn require(&self, contract: &Contract, what: &str) -> Result<()> {
         let kernel = (contract.kernel.clone(), contract.kernel_digest);
-        let hardware =
-            Hardware { accel: contract.accel, cpus: contract.cpus, memory_bytes: contract.memory_bytes };
-        let here = hardware.contract(&self.engine.version, kernel, &vm::cpu_flags());
+        let here = Hardware::of_contract(contract).contract(&self.engine.version, kernel, &vm::cpu_flags());
         match self.mismatch(contract, &here) {
             None => Ok(()),
             Some(why) => Err(Error::new(ErrorCode::Incompatible, format!("{what} cannot go on here: {why}"))),
@@ -230,8 +228,7 @@ fn vm_spec(
     let (runner, hardware, contract, boot) = match from {
         From::State { files, contract } => {
             let runner = Runner::find(engine, None)?;
-            let hardware =
-                Hardware { accel: contract.accel, cpus: contract.cpus, memory_bytes: contract.memory_bytes };
+            let hardware = Hardware::of_contract(contract);
             let boot = Boot::State { memory: descriptor(&files.memory), vmstate: descriptor(&files.vmstate) };
             (runner, hardware, (*contract).clone(), boot)
         }

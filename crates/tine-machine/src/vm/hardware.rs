@@ -60,6 +60,12 @@ pub(super) struct Wiring {
 }
 
 impl Hardware {
+    /// The hardware of a saved machine.
+    #[must_use]
+    pub fn of_contract(contract: &Contract) -> Self {
+        Self { accel: contract.accel, cpus: contract.cpus, memory_bytes: contract.memory_bytes }
+    }
+
     /// The contract of a machine like this that runs `kernel` under QEMU of this version. `host_cpu` are the features
     /// of the host's processor, which matter with kvm only.
     #[must_use]
