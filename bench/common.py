@@ -28,6 +28,8 @@ class Pool:
     def __init__(self):
         self.dir = tempfile.mkdtemp(prefix="tine-bench-", dir="/var/tmp")
         self.root = os.path.join(self.dir, "pool")
+
+    def fill(self):
         self.tine("init", "--size", "30GiB")
         self.tar = root_tar(self.dir)
         self.tine("base", "import", "box-base", "--file", self.tar)
