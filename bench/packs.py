@@ -2,7 +2,7 @@
 
 Prepared beforehand, and in no figure: memory files as `make_memory` of tine-pack makes them and the memory of a guest
 that has worked, and the images of them in the pool, each unpacked from a pack that tar and zstd have made here. All
-files lie in the pool's file system. Within every figure: whole commands, and what they write made durable: `tine` does
+files lie in the pool's file system, but for the packs of the rows `pack`, which lie outside. Within every figure: whole commands, and what they write made durable: `tine` does
 that by itself, its peers with `sync`.
 
 The figures of the tool that defined the first layout are fixed words: they are those of its authors' machine. What it
@@ -102,6 +102,13 @@ def allocated(*paths):
 
 def folder(pool, name):
     path = f"{pool.root}/tmp/packs/{name}"
+    os.makedirs(path, exist_ok=True)
+    return path
+
+
+def carried(pool, name):
+    """A folder for packs, which people carry about: outside the pool, in the host's own file system."""
+    path = f"{pool.dir}/packs/{name}"
     os.makedirs(path, exist_ok=True)
     return path
 
@@ -212,18 +219,18 @@ def packing(pool, size):
     tag, path = image(pool, size)
     time_there, bytes_there, _ = ELSEWHERE[size]
     there = elsewhere(size, f"{time_there} s, {bytes_there:,} bytes")
-    sides = []
+    sides, packs = [], carried(pool, tag)
     for what, layout, packed in (("v3", "v3", tag), ("v1, of what came as v1", "v1", tag), ("v1, of what was made here", "v1", made_here(pool, tag, path))):
-        out = f"{path}/{packed if packed != tag else layout}.pack"
+        out = f"{packs}/{packed if packed != tag else layout}.pack"
         case = Case(f"`tine pack`, {what}", command(*pool.words("pack", "--tag", packed, "--format", layout, "-o", out)),
                     before=lambda out=out: remove(out))
         sides.append((case, lambda out=out: length(out), there if layout == "v1" else ""))
-    out, slow = f"{path}/peer.pack", f"{path}/steps.pack"
+    out, slow = f"{packs}/peer.pack", f"{packs}/steps.pack"
     sides.append((Case(PEER, shell(tar_zstd(path, out, "vmstate", "memory.bin"))), lambda: length(out), ""))
     steps = f"cd {path} && openssl sha256 vmstate memory.bin && tar -S --format=gnu -cf - vmstate memory.bin | zstd --single-thread -3 -q -f -o {slow}"
     sides.append((Case(STEPS, shell(steps)), lambda: length(slow), ""))
     if TOOL:
-        made = f"{path}/tool.pack"
+        made = f"{packs}/tool.pack"
         sides.append((Case(TOOL_NAME, tool(path, "pack", "--tag", "memory", "--out", made)), lambda: length(made), ""))
     table(f"pack of {title_of(tag, path)}, durable", sides, rounds(7))
     return sides
@@ -232,22 +239,22 @@ def packing(pool, size):
 def unpacking(pool, size):
     tag, path = image(pool, size)
     there = elsewhere(size, f"{ELSEWHERE[size][2]} s, nothing left out")
-    sides, seen = [], {}
+    sides, seen, packs = [], {}, carried(pool, tag)
     for layout in ("v3", "v1"):
-        case = Case(f"`tine unpack`, {layout}", command(*pool.words("unpack", "--tag", "unpacked", f"{path}/{layout}.pack")),
+        case = Case(f"`tine unpack`, {layout}", command(*pool.words("unpack", "--tag", "unpacked", f"{packs}/{layout}.pack")),
                     after=look(seen, layout, lambda: memory_of(pool, "unpacked"), delete(pool, "unpacked")))
         sides.append((case, lambda layout=layout: seen.get(layout, 0), there if layout == "v1" else ""))
     target = f"{path}/unpacked"
-    peer = f"mkdir {target} && zstd -dcq {path}/peer.pack | tar -xf - -C {target} && sync {target}/*"
+    peer = f"mkdir {target} && zstd -dcq {packs}/peer.pack | tar -xf - -C {target} && sync {target}/*"
     case = Case(PEER.replace("-S", "-x").replace("-T0 -3", "-d"), shell(peer),
                 after=look(seen, "peer", lambda: f"{target}/memory.bin", lambda: shutil.rmtree(target)))
     sides.append((case, lambda: seen.get("peer", 0), ""))
-    steps = f"mkdir {target} && zstd -dcq {path}/peer.pack | tar -xf - -C {target} && openssl sha256 {target}/* >/dev/null"
+    steps = f"mkdir {target} && zstd -dcq {packs}/peer.pack | tar -xf - -C {target} && openssl sha256 {target}/* >/dev/null"
     case = Case(STEPS_BACK, shell(steps), after=look(seen, "steps", lambda: f"{target}/memory.bin", lambda: shutil.rmtree(target)))
     sides.append((case, lambda: seen.get("steps", 0), ""))
     if TOOL:
         made = f"{path}/forkd/snapshots/unpacked"
-        case = Case(TOOL_NAME, tool(path, "unpack", f"{path}/tool.pack", "--tag", "unpacked"),
+        case = Case(TOOL_NAME, tool(path, "unpack", f"{packs}/tool.pack", "--tag", "unpacked"),
                     after=look(seen, "tool", lambda: f"{made}/memory.bin", lambda: shutil.rmtree(made)))
         sides.append((case, lambda: seen.get("tool", 0), ""))
     table(f"unpack of {title_of(tag, path)}, durable; bytes are those allocated for the memory", sides, rounds(7))
