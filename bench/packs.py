@@ -2,8 +2,8 @@
 
 Prepared beforehand, and in no figure: memory files as `make_memory` of tine-pack makes them and the memory of a guest
 that has worked, and the images of them in the pool, each unpacked from a pack that tar and zstd have made here. All
-files lie in the pool's file system, but for the packs of the rows `pack`, which lie outside. Within every figure: whole commands, and what they write made durable: `tine` does
-that by itself, its peers with `sync`.
+files lie in the pool's file system, but for the packs of the row `pack`, which lie outside. Within every figure: whole
+commands, and what they write made durable: `tine` does that by itself, its peers with `sync`.
 
 The figures of the tool that defined the first layout are fixed words: they are those of its authors' machine. What it
 does, a digest of each file and then one thread that compresses, stock tools do here beside it, and make nothing durable.
