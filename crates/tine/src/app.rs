@@ -122,7 +122,7 @@ fn first_part(error: &clap::Error) -> String {
     if error.kind() == ErrorKind::DisplayHelpOnMissingArgumentOrSubcommand {
         return "a command is missing".to_owned();
     }
-    let text = error.render().to_string();
+    let text = error.render().to_string().replace("\n\n  tip: ", "; ");
     let end = ["\n\nUsage:", "\n\nFor more"].iter().filter_map(|mark| text.find(mark)).min();
     let text = &text[..end.unwrap_or(text.len())];
     let words: Vec<&str> = text.trim().trim_start_matches("error: ").split_whitespace().collect();
@@ -164,7 +164,10 @@ mod tests {
         assert_eq!(error.hint.as_deref(), Some("tine snapshot restore --help"));
         assert_eq!(error.message, "the following required arguments were not provided: <NAME>");
         let error = error_of(&["tine", "lisst"]);
-        assert!(error.message.starts_with("unrecognized subcommand 'lisst'"), "{error}");
+        assert_eq!(
+            error.message,
+            "unrecognized subcommand 'lisst'; some similar subcommands exist: 'ls', 'list'"
+        );
         assert_eq!(error.hint.as_deref(), Some("tine --help"));
     }
 
