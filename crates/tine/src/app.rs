@@ -122,7 +122,7 @@ fn first_part(error: &clap::Error) -> String {
     if error.kind() == ErrorKind::DisplayHelpOnMissingArgumentOrSubcommand {
         return "a command is missing".to_owned();
     }
-    let text = error.render().to_string().replace("\n\n  tip: ", "; ");
+    let text = error.render().to_string().replace("\n\n  tip: ", "; ").replace("\n  tip: ", "; ");
     let end = ["\n\nUsage:", "\n\nFor more"].iter().filter_map(|mark| text.find(mark)).min();
     let text = &text[..end.unwrap_or(text.len())];
     let words: Vec<&str> = text.trim().trim_start_matches("error: ").split_whitespace().collect();
@@ -169,6 +169,14 @@ mod tests {
             "unrecognized subcommand 'lisst'; some similar subcommands exist: 'ls', 'list'"
         );
         assert_eq!(error.hint.as_deref(), Some("tine --help"));
+    }
+
+    #[test]
+    fn each_suggestion_is_set_off_from_the_error() {
+        let error = error_of(&["tine", "exec", "web", "--workdri", "/"]);
+        let said = "unexpected argument '--workdri' found; a similar argument exists: '--workdir'; \
+                    to pass '--workdri' as a value, use '-- --workdri'";
+        assert_eq!(error.message, said);
     }
 
     #[test]
